@@ -1,0 +1,33 @@
+"""The C extension; everything else about the project is in pyproject.toml."""
+import os
+import sys
+from glob import glob
+
+from setuptools import Extension, setup
+
+# One file per operating system behind each header of csrc/plat/.
+PLATFORM = {"linux": "linux"}.get(sys.platform)
+if PLATFORM is None:
+    raise SystemExit(
+        f"cfutures has no csrc/plat/*_{sys.platform}.c yet: it builds on Linux only")
+
+LAYERS = ("base", "sync", "py", "future", "executor", "threads", "module")
+SOURCES = sorted(
+    source.replace(os.sep, "/")
+    for layer in LAYERS for source in glob(os.path.join("csrc", layer, "*.c")))
+SOURCES += sorted(glob(os.path.join("csrc", "plat", f"*_{PLATFORM}.c")))
+HEADERS = sorted(glob(os.path.join("csrc", "*", "*.h")))
+
+CFLAGS = [
+    "-std=c11", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing",
+    "-Wall", "-Wextra", "-Wstrict-prototypes", "-Wmissing-prototypes",
+    "-Wcast-function-type", "-Wshadow",
+    # CPython's own headers and slot tables leave these open on purpose.
+    "-Wno-unused-parameter", "-Wno-missing-field-initializers",
+]
+# For development: CFUTURES_CFLAGS="-Werror -g" python -m pip install -e .
+CFLAGS += os.environ.get("CFUTURES_CFLAGS", "").split()
+
+setup(ext_modules=[
+    Extension("cfutures._core", SOURCES, include_dirs=["csrc"], depends=HEADERS,
+              extra_compile_args=CFLAGS)])
