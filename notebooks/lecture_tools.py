@@ -1,0 +1,210 @@
+"""What the lecture notebooks need besides the subject: clocks, tables, exercises.
+
+A notebook makes one `Lab`.  `Lab.compare` times a piece of work sequentially and on
+every executor module at hand, in turn, in one run; `Lab.closing_table` shows all that
+was compared and leaves it, as JSON, in the notebook's output, where run_lectures.py
+finds it.  Measuring a thing again replaces its row, so cells can be run again.
+"""
+
+from __future__ import annotations
+
+import html
+import importlib
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any
+
+from IPython.display import HTML, Markdown, display
+
+MIMETYPE = "application/vnd.cfutures.lecture+json"
+STANDARD, OURS = "concurrent.futures", "cfutures"
+SOLUTIONS = Path(__file__).resolve().parent / "solutions"
+
+_TABLE = "style='border-collapse:collapse;margin:.4em 0'"
+_CELL = "style='text-align:{};padding:.2em .8em;border-bottom:1px solid #ccc'"
+
+
+def cores() -> int:
+    """The processors this process may use (not: that the machine has)."""
+    if hasattr(os, "process_cpu_count"):
+        return os.process_cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (
+        os.cpu_count() or 1)
+
+
+def gil_enabled() -> bool:
+    """Whether only one thread at a time runs Python code in this interpreter."""
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def say(text: str) -> None:
+    """Show Markdown text; for sentences that hold measured figures."""
+    display(Markdown(text))
+
+
+def table(headings: list[str], rows: list[list[object]], **bundle: object) -> None:
+    """Show a table; the first column is left-aligned.  bundle: more MIME types for it."""
+    plain = "\n".join("  ".join(str(cell) for cell in row) for row in [headings, *rows])
+    display({"text/html": _html_table(headings, rows), "text/plain": plain, **bundle}, raw=True)
+
+
+def _html_table(headings: list[str], rows: list[list[object]]) -> str:
+    def line(tag: str, cells: list[object]) -> str:
+        styles = [_CELL.format("right" if i else "left") for i in range(len(cells))]
+        return "<tr>" + "".join(f"<{tag} {style}>{html.escape(str(cell))}</{tag}>"
+                                for style, cell in zip(styles, cells, strict=True)) + "</tr>"
+
+    return (f"<table {_TABLE}><thead>{line('th', headings)}</thead><tbody>"
+            + "".join(line("td", row) for row in rows) + "</tbody></table>")
+
+
+def seconds(value: float | None) -> str:
+    """A duration for reading, in the unit that suits it."""
+    if value is None:
+        return "-"
+    for unit, size in (("s", 1.0), ("ms", 1e-3)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} µs"
+
+
+def times(value: float | None) -> str:
+    """A ratio for reading: 2.00x."""
+    return "-" if value is None else f"{value:.2f}x"
+
+
+class timed:
+    """`with timed() as t:` then t.wall, t.cpu (seconds) and t.busy (cores at work)."""
+
+    wall = cpu = 0.0
+
+    def __enter__(self) -> timed:
+        self._wall, self._cpu = time.perf_counter(), time.process_time()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None,
+                 where: TracebackType | None) -> None:
+        self.wall = time.perf_counter() - self._wall
+        self.cpu = time.process_time() - self._cpu
+
+    @property
+    def busy(self) -> float:
+        """Processors this process kept busy, on average."""
+        return self.cpu / self.wall if self.wall else 0.0
+
+
+@dataclass
+class Measured:
+    """One row of the closing table: wall seconds and busy cores, per way of running.
+
+    The keys of wall and busy are "sequential" and the names of executor modules.
+    """
+
+    label: str
+    ideal: float | None
+    note: str
+    wall: dict[str, float] = field(default_factory=dict)
+    busy: dict[str, float] = field(default_factory=dict)
+
+    def speedup(self, engine: str) -> float | None:
+        """Sequential time over the engine's; None if one of them was not measured."""
+        if engine not in self.wall or "sequential" not in self.wall:
+            return None
+        return self.wall["sequential"] / self.wall[engine]
+
+
+class Lab:
+    """The measurements of one notebook, run on `futures` (a module like concurrent.futures)."""
+
+    def __init__(self, futures: ModuleType) -> None:
+        self.engine = futures.__name__
+        self.engines: dict[str, ModuleType] = {}
+        for name in (STANDARD, OURS):
+            try:
+                self.engines[name] = importlib.import_module(name)
+            except ImportError:
+                pass    # the lecture runs where only the standard library is installed
+        self.engines[self.engine] = futures
+        self.measured: dict[str, Measured] = {}
+
+    def compare(self, label: str, parallel: Callable[[ModuleType], Any],
+                sequential: Callable[[], Any] | None = None, *, ideal: float | None = None,
+                note: str = "", repeat: int = 1) -> Measured:
+        """Time sequential() and parallel(module) for every engine, in turn; show, keep, return.
+
+        Times are medians of `repeat` rounds, in seconds.  `ideal` is the speed-up that
+        could be had at best here.  What the functions return must be equal: an
+        AssertionError says which engine answered otherwise.
+        """
+        ways: dict[str, Callable[[], Any]] = {} if sequential is None else {
+            "sequential": sequential}
+        for name, module in self.engines.items():
+            ways[name] = lambda module=module: parallel(module)
+        runs: dict[str, list[timed]] = {way: [] for way in ways}
+        answers = {}
+        for _ in range(repeat):
+            for way, run in ways.items():
+                with timed() as clock:
+                    answers[way] = run()
+                runs[way].append(clock)
+        first = next(iter(answers))
+        for way, answer in answers.items():
+            assert answer == answers[first], f"{label}: {way} and {first} disagree"
+
+        row = Measured(label, ideal, note)
+        for way, clocks in runs.items():
+            row.wall[way] = statistics.median(clock.wall for clock in clocks)
+            row.busy[way] = statistics.median(clock.busy for clock in clocks)
+        self.measured[label] = row
+        self._show(row)
+        return row
+
+    def _show(self, row: Measured) -> None:
+        table([row.label, "time", "speed-up", "processors busy"],
+              [[way, seconds(wall), times(row.speedup(way) if way != "sequential" else None),
+                f"{row.busy[way]:.2f}"] for way, wall in row.wall.items()])
+
+    def closing_table(self) -> None:
+        """Show everything that was compared, and leave it as JSON for the runner."""
+        rows: list[list[object]] = []
+        for row in self.measured.values():
+            rows.append([row.label, seconds(row.wall.get("sequential")),
+                         *(seconds(row.wall.get(name)) for name in (STANDARD, OURS)),
+                         *(times(row.speedup(name)) for name in (STANDARD, OURS)),
+                         times(row.ideal), row.note])
+        data = {"engine": self.engine, "cores": cores(), "gil": gil_enabled(),
+                "python": sys.version.split()[0],
+                "rows": [{"label": row.label, "ideal": row.ideal, "wall": row.wall,
+                          "busy": row.busy} for row in self.measured.values()]}
+        table(["what was measured", "sequential", STANDARD, OURS,
+               f"speed-up, {STANDARD}", f"speed-up, {OURS}", "ideal here", "remark"],
+              rows, **{MIMETYPE: data})
+
+
+def show_solution(name: str) -> None:
+    """Show the source of solutions/<name>.py, folded away until the reader opens it."""
+    source = (SOLUTIONS / f"{name}.py").read_text(encoding="utf-8")
+    display(HTML("<details><summary><b>Solution</b> (try it yourself first)</summary>"
+                 f"<pre>{html.escape(source)}</pre></details>"))
+
+
+def check(mine: Mapping[Any, Any], expected: Mapping[Any, Any]) -> None:
+    """Say whether an exercise's answer is right, or what is wrong with it; raises nothing."""
+    if not mine:
+        print("Nothing to check yet: fill the cell above and run both cells again.")
+        return
+    for key in expected:
+        if key not in mine:
+            print(f"Not yet: there is no entry for {key!r}.")
+            return
+        if mine[key] != expected[key]:
+            print(f"Not yet: the entry for {key!r} is {mine[key]!r}, not {expected[key]!r}.")
+            return
+    extra = [key for key in mine if key not in expected]
+    print(f"Not yet: {extra[0]!r} should not be there." if extra else "Right!")
