@@ -1,0 +1,46 @@
+"""CPython's own tests of concurrent.futures, run against cfutures.
+
+Each test here is one of CPython's test modules; when it fails it lists the tests of
+that module that failed.  By hand, with more choices: cpython_suite.py beside this.
+"""
+import pytest
+from suite_driver import Driver, Settings
+from suite_plan import Job, NoTests, find_tests, load_exclusions, plan
+
+try:
+    TESTS = find_tests()
+except NoTests as missing:
+    TESTS = None
+    WHY_NOT = str(missing)
+
+
+def jobs() -> list[pytest.param]:
+    if TESTS is None:
+        return [pytest.param("substitute", None, id="cpython",
+                             marks=pytest.mark.skip(reason=WHY_NOT))]
+    runs = [("substitute", ("cf", "asyncio", "extra")), ("install", ("cf", "asyncio", "extra")),
+            ("beside", ("asyncio",))]
+    return [pytest.param(mode, job, id=f"{mode}-{job.module.removeprefix('test.')}")
+            for mode, groups in runs for job in plan(TESTS, groups)]
+
+
+@pytest.mark.timeout(1500)
+@pytest.mark.parametrize(("mode", "job"), jobs())
+def test_cpython_tests_pass_on_cfutures(mode: str, job: Job) -> None:
+    driver = Driver(Settings(tests=TESTS, mode=mode, exclusions=load_exclusions()))
+    driver.run([job])
+    failures = [f"{driver.results[name].outcome.upper()} {name}\n"
+                f"{driver.results[name].detail.strip()[-1500:]}" for name in driver.failing]
+    if failures:
+        pytest.fail("\n\n".join([f"{len(failures)} of CPython's tests", *failures]),
+                    pytrace=False)
+    totals = driver.totals()
+    if not totals["passed"]:
+        reasons = {r.detail for r in driver.results.values()}
+        pytest.skip("; ".join(sorted(reasons)) or f"{job.module} has none of these tests")
+
+
+def test_every_exclusion_gives_a_reason_and_a_narrow_pattern() -> None:
+    for exclusion in load_exclusions():
+        assert len(exclusion.reason) > 20, exclusion
+        assert exclusion.pattern.startswith("test.test_"), exclusion
