@@ -1,0 +1,133 @@
+"""Runs cases: every measurement in a fresh process, the implementations in turn."""
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from floors import BINARY
+from registry import Case
+
+HERE = Path(__file__).resolve().parent
+HANG = 300      # seconds after which a measurement counts as hung
+
+
+@dataclass
+class Settings:
+    """How a run is made: `runs` processes for each figure; seconds of warm-up and of
+    measured time; the implementations in the order they take turns."""
+
+    runs: int
+    warm_up: float
+    enough: float
+    sides: list[str]
+    peers: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Result:
+    """The samples of one case: implementation -> one dict a process, in run order."""
+
+    case: Case
+    samples: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+    gil: dict[str, bool] = field(default_factory=dict)
+
+
+def cpus_for(pin: str) -> list[int] | None:
+    """The CPUs a pinning means here: [] for no pinning, None if there are too few.
+
+    The highest ones of those we may use: interrupts prefer the lowest.
+    """
+    if pin == "none":
+        return []
+    allowed = sorted(os.sched_getaffinity(0))
+    return allowed[-int(pin):] if len(allowed) >= int(pin) else None
+
+
+def implementations(case: Case, settings: Settings) -> list[str]:
+    """Who takes turns in this case."""
+    if case.row.is_floor:
+        return ["floor"]
+    return settings.sides + (settings.peers if case.row.peers else [])
+
+
+def run(cases: list[Case], settings: Settings, say: Any) -> list[Result]:
+    """Measure all cases; `say(text)` is told about the progress.
+
+    The rounds are outermost: a disturbance of some seconds hits one run of a few
+    rows, not all runs of one row. An interrupt ends the run with what there is.
+    """
+    results = [Result(case) for case in cases]
+    total = settings.runs * sum(len(implementations(case, settings)) for case in cases)
+    done = 0
+    with compiled_floors():
+        try:
+            for _ in range(settings.runs):
+                for result in results:
+                    for impl in implementations(result.case, settings):
+                        done += 1
+                        say(f"{done}/{total} {result.case.key} {impl}")
+                        if impl not in result.skipped:
+                            _measure(result, impl, settings)
+        except KeyboardInterrupt:
+            say("interrupted")
+    return results
+
+
+def _measure(result: Result, impl: str, settings: Settings) -> None:
+    """Start child.py once and file what it says."""
+    case = result.case
+    cpus = cpus_for(case.pin)
+    if cpus is None:
+        result.skipped[impl] = f"fewer than {case.pin} CPUs"
+        return
+    job = {"row": case.row.name, "params": dict(case.params), "impl": impl, "cpus": cpus,
+           "warm_up": settings.warm_up, "enough": settings.enough}
+    try:
+        child = subprocess.run([sys.executable, str(HERE / "child.py"), json.dumps(job)],
+                               capture_output=True, text=True, timeout=HANG)
+    except subprocess.TimeoutExpired:
+        result.failures.append(f"{impl}: hung for {HANG} s")
+        result.skipped[impl] = "hung"
+        return
+    if child.returncode != 0:
+        reason = child.stderr.strip().rpartition("\n")[2] or f"exit {child.returncode}"
+        result.failures.append(f"{impl}: {reason}")
+        return
+    answer = json.loads(child.stdout.splitlines()[-1])
+    if "skip" in answer:
+        result.skipped[impl] = answer["skip"]
+    else:
+        result.samples.setdefault(impl, []).append(answer["sample"])
+        result.gil[impl] = answer["gil"]
+
+
+@contextmanager
+def compiled_floors() -> Iterator[None]:
+    """Compile floors.c for the length of a run, into a directory that goes away.
+
+    Without a compiler the rows that need it are skipped and say so.
+    """
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    with tempfile.TemporaryDirectory() as where:
+        target = str(Path(where) / "floors.so")
+        if compiler and shutil.which(compiler[0]):
+            made = subprocess.run([*compiler, "-std=gnu11", "-O2", "-shared", "-fPIC",
+                                   "-pthread", str(HERE / "floors.c"), "-o", target])
+            if made.returncode == 0:
+                os.environ[BINARY] = target
+        try:
+            yield
+        finally:
+            os.environ.pop(BINARY, None)

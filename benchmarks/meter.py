@@ -1,0 +1,118 @@
+"""The clock of a measurement: warm-up, wall and CPU time, verified results."""
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SMALL = 1000    # items of one warm-up round
+
+
+class WrongResult(AssertionError):
+    """What was measured did not compute the right thing: the run fails."""
+
+
+class Skip(Exception):
+    """This measurement cannot be made here; the text says why."""
+
+
+@dataclass
+class Sample:
+    """What one process found out.
+
+    `value` is in the row's unit. `wall` and `cpu` are microseconds per item, of
+    the clock and of the whole process (all its threads); None where they say nothing.
+    `items` counts what was measured, `extra` has further figures by name.
+    """
+
+    value: float
+    wall: float | None = None
+    cpu: float | None = None
+    items: int = 0
+    extra: dict[str, float] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def verify(condition: bool, what: str) -> None:
+    """Fail the whole run unless `condition`: a fast wrong answer is worth nothing."""
+    if not condition:
+        raise WrongResult(what)
+
+
+class Meter:
+    """Times a body; made once a process with the driver's settings.
+
+    `warm_up` and `enough` are seconds: how long to run before the clock counts, and
+    how much measured time makes a sample. The garbage collector stays on: what
+    it costs is part of what a task costs.
+    """
+
+    def __init__(self, warm_up: float = 0.3, enough: float = 0.2) -> None:
+        self.warm_up_seconds = warm_up
+        self.enough = enough
+
+    def warm_up(self, body: Callable[[Any], Any], items: Any) -> None:
+        """Run the body until the threads are started and sit on their CPUs.
+
+        Schedulers of virtual machines keep threads that just began on one CPU
+        for a while; without this, the first tenths of a second are another benchmark.
+        """
+        until = time.perf_counter() + self.warm_up_seconds
+        while time.perf_counter() < until:
+            body(items)
+
+    def per_item(self, body: Callable[[Any], Any], items: Sequence[Any],
+                 check: Callable[[Any], bool]) -> Sample:
+        """Mean time an item of `body(items)`, over as many rounds as make `enough`.
+
+        The mean, not the median: a round that met the garbage collector counts. What
+        the body drops (its futures) is freed inside the timed part; its return
+        value is freed outside and given to `check`, which fails the run if not true.
+        """
+        self.warm_up(body, items[:SMALL])
+        verify(gc.isenabled(), "the garbage collector is off")
+        wall = cpu = 0.0
+        rounds = 0
+        while wall < self.enough:
+            cpu_before = time.process_time()
+            before = time.perf_counter()
+            got = body(items)
+            after = time.perf_counter()
+            cpu += time.process_time() - cpu_before
+            wall += after - before
+            rounds += 1
+            verify(check(got), f"wrong result in round {rounds}")
+            del got
+        count = rounds * len(items)
+        return Sample(value=wall / count * 1e6, wall=wall / count * 1e6,
+                      cpu=cpu / count * 1e6, items=count)
+
+    def latency(self, trip: Callable[[int], Any], pause: Callable[[], Any], n: int,
+                check: Callable[[int, Any], bool]) -> Sample:
+        """Median wall time of `trip(i)`, each after a `pause()` that is not counted.
+
+        The CPU figure is the whole process's over everything, pauses included: a
+        pool that spins while the caller pauses shows there.
+        """
+        until = time.perf_counter() + self.warm_up_seconds
+        while time.perf_counter() < until:
+            pause()
+            trip(0)
+        walls = []
+        cpu = time.process_time()
+        for i in range(n):
+            pause()
+            before = time.perf_counter()
+            got = trip(i)
+            walls.append(time.perf_counter() - before)
+            verify(check(i, got), f"wrong result in trip {i}")
+        cpu = time.process_time() - cpu
+        walls.sort()
+        middle = walls[n // 2] * 1e6
+        return Sample(value=middle, wall=middle, cpu=cpu / n * 1e6, items=n,
+                      extra={"mean": sum(walls) / n * 1e6, "p10": walls[n // 10] * 1e6,
+                             "p90": walls[n * 9 // 10] * 1e6, "max": walls[-1] * 1e6})
