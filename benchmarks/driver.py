@@ -62,11 +62,12 @@ def implementations(case: Case, settings: Settings) -> list[str]:
     return settings.sides + (settings.peers if case.row.peers else [])
 
 
-def run(cases: list[Case], settings: Settings, say: Any) -> list[Result]:
+def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], bool]:
     """Measure all cases; `say(text)` is told about the progress.
 
     The rounds are outermost: a disturbance of some seconds hits one run of a few
-    rows, not all runs of one row. An interrupt ends the run with what there is.
+    rows, not all runs of one row. An interrupt ends the run with what there is;
+    the second value is false then.
     """
     results = [Result(case) for case in cases]
     total = settings.runs * sum(len(implementations(case, settings)) for case in cases)
@@ -81,8 +82,8 @@ def run(cases: list[Case], settings: Settings, say: Any) -> list[Result]:
                         if impl not in result.skipped:
                             _measure(result, impl, settings)
         except KeyboardInterrupt:
-            say("interrupted")
-    return results
+            return results, False
+    return results, True
 
 
 def _measure(result: Result, impl: str, settings: Settings) -> None:

@@ -15,7 +15,7 @@ POOLS = ("std", "cfutures")
 FLOOR = ("floor",)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Row:
     """A benchmark function and the settings it is run with.
 

@@ -49,7 +49,7 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Returns the exit status: 1 for a wrong result or crash, 2 if there is nothing to run."""
+    """Returns the exit status: 1 for a wrong result or crash, 2 without anything to run."""
     chosen = options(argv)
     cases = registry.select(chosen.rows, quick=chosen.quick, pin=chosen.pin)
     if chosen.list:
@@ -74,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
     tables.machine(facts, settings)
     bystanders = machine.Bystanders()
     started = time.monotonic()
-    results = driver.run(cases, settings, progress)
+    results, complete = driver.run(cases, settings, progress)
     progress("")
     facts["seconds"] = time.monotonic() - started
     facts["loadavg_end"] = os.getloadavg()
@@ -94,6 +94,9 @@ def main(argv: list[str] | None = None) -> int:
     failures = [f"{one.case.key} {why}" for one in results for why in one.failures]
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
+    if not complete:
+        print("INTERRUPTED: what is shown is what there was", file=sys.stderr)
+        return 130
     missed = [one for one in verdicts if one.met is False]
     return 1 if failures or (chosen.check_goals and missed) else 0
 

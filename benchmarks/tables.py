@@ -101,8 +101,7 @@ def goals(verdicts: list[Verdict], tag: str, sides: list[str]) -> None:
         met = {True: "met", False: "NOT MET", None: "no goal here"}[one.met]
         print(f"{one.goal.text:52} {columns} {number(one.measured):>9}  {met}")
     if len(measured) < len(verdicts):
-        print("not measured in this run: "
-              + "; ".join(one.goal.text for one in verdicts if one.measured is None))
+        print(f"{len(verdicts) - len(measured)} goals were not measured in this run.")
     column = verdicts[0].column
     if column != tag:
         print(f"CPython {tag} has no goals of its own: judged by those of {column}.")
@@ -128,6 +127,9 @@ def comparison(old: dict[str, Any], new: dict[str, Any]) -> None:
     base, ours = new["sides"]
     before = {one["key"]: one for one in old["rows"]}
     title = f"against {old['machine']['date'][:16]} {old['machine']['commit']}"
+    for fact in ("cpu", "python", "free_threaded", "affinity"):
+        if old["machine"][fact] != new["machine"][fact]:
+            print(f"NOTE: not the same {fact}: {old['machine'][fact]}")
     drifted = base + " changed"
     print(f"\n{title:{WIDTH}} pin  {'then':>10} {'now':>10} {'change':>8}   {drifted:>12}")
     for row in new["rows"]:
