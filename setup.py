@@ -19,7 +19,7 @@ SOURCES += sorted(glob(os.path.join("csrc", "plat", f"*_{PLATFORM}.c")))
 HEADERS = sorted(glob(os.path.join("csrc", "*", "*.h")))
 
 CFLAGS = [
-    "-std=c11", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing",
+    "-std=gnu11", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing",
     "-Wall", "-Wextra", "-Wstrict-prototypes", "-Wmissing-prototypes",
     "-Wcast-function-type", "-Wshadow",
     # CPython's own headers and slot tables leave these open on purpose.

@@ -1,0 +1,148 @@
+/* Done-callbacks: a list of hooks on the future, or, once somebody has asked for
+   `_done_callbacks`, the Python list that they were given. */
+#include "future/future.h"
+
+#include "future/emulation.h"
+
+/* An Exception out of a callback is logged, what is more than that propagates. */
+static int
+call_one(cf_state *st, FutureObject *f, PyObject *fn)
+{
+    PyObject *r = PyObject_CallOneArg(fn, (PyObject *)f);
+    if (r != NULL) {
+        Py_DECREF(r);
+        return 0;
+    }
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return -1;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    r = PyObject_CallFunctionObjArgs(st->log_callback_error, f, exc, NULL);
+    Py_DECREF(exc);
+    Py_XDECREF(r);
+    return r == NULL ? -1 : 0;
+}
+
+int
+cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
+{
+    uint32_t word = cf_future_load(f);
+    if (word & CF_DONE) {
+        return call_one(st, f, fn);
+    }
+    cf_callback_hook *hook = PyMem_Malloc(sizeof *hook);
+    if (hook == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    hook->hook.kind = CF_HOOK_CALLBACK;
+    hook->fn = Py_NewRef(fn);
+    cf_future_track(f);
+
+    word = cf_cell_lock(&f->cell);
+    PyObject *list = f->emulation == NULL ? NULL : f->emulation->callbacks;
+    if (!(word & CF_DONE) && list == NULL) {
+        hook->hook.next = f->hooks;
+        f->hooks = &hook->hook;
+        cf_cell_unlock(&f->cell, 0, CF_HOOKED & ~word);
+        return 0;
+    }
+    Py_XINCREF(list);
+    cf_cell_unlock(&f->cell, 0, 0);
+    int r;
+    if (word & CF_DONE) {
+        r = call_one(st, f, fn);
+    }
+    else {
+        r = PyList_Check(list) ? PyList_Append(list, fn) : -1;
+        if (r < 0 && !PyErr_Occurred()) {
+            PyErr_SetString(PyExc_TypeError, "_done_callbacks must be a list");
+        }
+    }
+    Py_XDECREF(list);
+    Py_DECREF(fn);
+    PyMem_Free(hook);
+    return r;
+}
+
+/* Take the callback hooks off the future, oldest first; tickets stay. */
+static cf_hook *
+detach_callbacks(FutureObject *f)
+{
+    cf_hook *oldest = NULL;
+    cf_cell_lock(&f->cell);
+    cf_hook **at = &f->hooks;
+    while (*at != NULL) {
+        cf_hook *hook = *at;
+        if (hook->kind == CF_HOOK_CALLBACK) {
+            *at = hook->next;
+            hook->next = oldest;
+            oldest = hook;
+        }
+        else {
+            at = &hook->next;
+        }
+    }
+    cf_cell_unlock(&f->cell, 0, 0);
+    return oldest;
+}
+
+void
+cf_future_free_callbacks(cf_hook *hooks)
+{
+    while (hooks != NULL) {
+        cf_hook *next = hooks->next;
+        if (hooks->kind == CF_HOOK_CALLBACK) {
+            cf_callback_hook *callback = cf_container_of(hooks, cf_callback_hook, hook);
+            Py_DECREF(callback->fn);
+            PyMem_Free(callback);
+        }
+        hooks = next;
+    }
+}
+
+int
+cf_future_run_callbacks(cf_state *st, FutureObject *f)
+{
+    cf_hook *hooks = detach_callbacks(f);
+    while (hooks != NULL) {
+        cf_callback_hook *callback = cf_container_of(hooks, cf_callback_hook, hook);
+        PyObject *fn = callback->fn;
+        hooks = hooks->next;
+        PyMem_Free(callback);
+        int r = call_one(st, f, fn);
+        Py_DECREF(fn);
+        if (r < 0) {
+            cf_future_free_callbacks(hooks);
+            return -1;
+        }
+    }
+    PyObject *list = f->emulation == NULL ? NULL : f->emulation->callbacks;
+    if (list == NULL || !PyList_Check(list)) {
+        return 0;
+    }
+    Py_INCREF(list);
+    int r = 0;
+    for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(list); i++) {
+        PyObject *fn = Py_NewRef(PyList_GET_ITEM(list, i));
+        r = call_one(st, f, fn);
+        Py_DECREF(fn);
+    }
+    Py_DECREF(list);
+    return r;
+}
+
+int
+cf_future_callbacks(cf_state *st, FutureObject *f)
+{
+    if (Py_IS_TYPE(f, (PyTypeObject *)st->future_type)) {
+        uint32_t word = cf_future_load(f);
+        if (!(word & CF_HOOKED) && f->emulation == NULL) {
+            return 0;
+        }
+        return cf_future_run_callbacks(st, f);
+    }
+    PyObject *r = PyObject_CallMethodNoArgs((PyObject *)f, st->str_invoke_callbacks);
+    Py_XDECREF(r);
+    return r == NULL ? -1 : 0;
+}

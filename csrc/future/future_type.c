@@ -1,0 +1,440 @@
+/* _core.Future as Python sees it: methods, repr, life and death.
+
+   cfutures.Future derives from this type and from concurrent.futures.Future, so that
+   isinstance() holds where asyncio and others ask, and so that instance dictionary
+   and weak references are CPython's business. */
+#include "future/future.h"
+
+#include <stddef.h>
+
+#include "future/emulation.h"
+#include "py/block.h"
+
+static cf_state *
+state_of(PyObject *self)
+{
+    return cf_state_of(Py_TYPE(self));
+}
+
+/* ---- waiting for the result ---- */
+
+/* The one optional argument `timeout` of result() and exception() (borrowed). */
+static int
+parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs,
+              PyObject *kwnames, PyObject **timeout)
+{
+    Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
+    *timeout = Py_None;
+    if (nargs + nkw > 1) {
+        PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument (%zd given)", name,
+                     nargs + nkw);
+        return -1;
+    }
+    if (nkw == 1) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, 0);
+        if (PyUnicode_CompareWithASCIIString(key, "timeout") != 0) {
+            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R",
+                         name, key);
+            return -1;
+        }
+    }
+    if (nargs + nkw == 1) {
+        *timeout = args[0];
+    }
+    return 0;
+}
+
+/* The deadline is read only if there is something to wait for, as in the standard
+   library. */
+static int
+deadline_if_pending(FutureObject *f, PyObject *timeout, cf_deadline *until)
+{
+    *until = CF_FOREVER;
+    if (timeout == Py_None || (cf_future_load(f) & CF_DONE)) {
+        return 0;
+    }
+    return cf_deadline_from_timeout(timeout, until);
+}
+
+static PyObject *
+future_py_result(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                 PyObject *kwnames)
+{
+    FutureObject *f = (FutureObject *)self;
+    PyObject *timeout;
+    cf_deadline until;
+    if (parse_timeout("result", args, nargs, kwnames, &timeout) < 0
+        || deadline_if_pending(f, timeout, &until) < 0)
+    {
+        return NULL;
+    }
+    return cf_future_result(state_of(self), f, until);
+}
+
+static PyObject *
+future_py_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                    PyObject *kwnames)
+{
+    FutureObject *f = (FutureObject *)self;
+    PyObject *timeout;
+    cf_deadline until;
+    if (parse_timeout("exception", args, nargs, kwnames, &timeout) < 0
+        || deadline_if_pending(f, timeout, &until) < 0)
+    {
+        return NULL;
+    }
+    if (!(cf_future_load(f) & CF_DONE) && cf_block(&f->cell, CF_DONE, until) < 0) {
+        return NULL;
+    }
+    uint32_t word = cf_future_load(f);
+    if (!(word & CF_DONE)) {
+        PyErr_SetNone(PyExc_TimeoutError);
+        return NULL;
+    }
+    if (word & CF_CANCELLED) {
+        PyErr_SetNone(state_of(self)->cancelled_error);
+        return NULL;
+    }
+    return Py_NewRef((word & CF_FAILED) ? f->result : Py_None);
+}
+
+/* ---- asking and moving ---- */
+
+static PyObject *
+future_py_done(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong((cf_future_load((FutureObject *)self) & CF_DONE) != 0);
+}
+
+static PyObject *
+future_py_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong((cf_future_load((FutureObject *)self) & CF_RUNNING) != 0);
+}
+
+static PyObject *
+future_py_cancelled(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong((cf_future_load((FutureObject *)self) & CF_CANCELLED) != 0);
+}
+
+static PyObject *
+future_py_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    int r = cf_future_cancel(state_of(self), (FutureObject *)self);
+    return r < 0 ? NULL : PyBool_FromLong(r);
+}
+
+static PyObject *
+future_py_set_result(PyObject *self, PyObject *result)
+{
+    if (cf_future_finish(state_of(self), (FutureObject *)self, Py_NewRef(result),
+                         false) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+future_py_set_exception(PyObject *self, PyObject *exc)
+{
+    bool failed = exc != Py_None;
+    if (cf_future_finish(state_of(self), (FutureObject *)self, Py_NewRef(exc),
+                         failed) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+future_py_set_running(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_state *st = state_of(self);
+    FutureObject *f = (FutureObject *)self;
+    bool unexpected;
+    if (cf_future_claim(st, f, &unexpected)) {
+        Py_RETURN_TRUE;
+    }
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+    if (!unexpected) {
+        Py_RETURN_FALSE;
+    }
+    PyObject *id = PyLong_FromVoidPtr(self);
+    PyObject *text = id == NULL ? NULL : PyUnicode_FromFormat(
+        "Future %S in unexpected state: %U", id,
+        cf_future_state_name(st, cf_future_load(f)));
+    Py_XDECREF(id);
+    if (text == NULL) {
+        return NULL;
+    }
+    PyObject *r = PyObject_CallFunctionObjArgs(st->log_critical, text, Py_None, NULL);
+    Py_DECREF(text);
+    if (r == NULL) {
+        return NULL;
+    }
+    Py_DECREF(r);
+    PyErr_SetString(PyExc_RuntimeError, "Future in unexpected state");
+    return NULL;
+}
+
+static PyObject *
+future_py_add_done_callback(PyObject *self, PyObject *fn)
+{
+    if (cf_future_add_callback(state_of(self), (FutureObject *)self, fn) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+future_py_invoke_callbacks(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cf_future_run_callbacks(state_of(self), (FutureObject *)self) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+future_py_get_snapshot(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    FutureObject *f = (FutureObject *)self;
+    uint32_t word = cf_future_load(f);
+    bool done = (word & CF_DONE) != 0, cancelled = (word & CF_CANCELLED) != 0;
+    PyObject *result = Py_None, *exception = Py_None;
+    if (done && !cancelled && f->result != NULL) {
+        *((word & CF_FAILED) ? &exception : &result) = f->result;
+    }
+    return PyTuple_Pack(4, done ? Py_True : Py_False, cancelled ? Py_True : Py_False,
+                        result, exception);
+}
+
+static PyObject *
+future_py_trace(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    FutureObject *f = (FutureObject *)self;
+    /* The lock is for the reader alone: the fields are a worker's until the future
+       is done, and a torn figure in a repr would be harmless, but is not needed. */
+    if (!(f->has & CF_HAS_TRACE)) {
+        Py_RETURN_NONE;
+    }
+    cf_trace trace = f->u.trace;
+    bool done = trace.finished != 0;
+    int64_t elapsed = (done ? trace.finished : cf_now_coarse()) - trace.started;
+    return Py_BuildValue("IId", trace.pool, trace.worker, (double)elapsed / 1e9);
+}
+
+static PyObject *
+future_py_reduce(PyObject *self, PyObject *Py_UNUSED(protocol))
+{
+    PyErr_Format(PyExc_TypeError, "cannot pickle '%s' object", Py_TYPE(self)->tp_name);
+    return NULL;
+}
+
+static PyObject *
+future_tp_repr(PyObject *self)
+{
+    static const char *const words[] = {"pending", "running", "cancelled", "finished"};
+    FutureObject *f = (FutureObject *)self;
+    PyObject *name = PyType_GetName(Py_TYPE(self));
+    if (name == NULL) {
+        return NULL;
+    }
+    bool snapshot_failed = false;
+    PyObject *result = NULL;
+    uint32_t word = cf_cell_lock(&f->cell);
+    if (word & CF_DONE) {
+        result = Py_XNewRef(f->result);
+        snapshot_failed = (word & CF_FAILED) != 0;
+    }
+    cf_cell_unlock(&f->cell, 0, 0);
+    const char *state = (word & CF_CANCELLED) ? words[2]
+                      : (word & CF_DONE) ? words[3]
+                      : (word & CF_RUNNING) ? words[1] : words[0];
+    PyObject *repr;
+    if (state == words[3]) {
+        PyObject *of = PyType_GetName(Py_TYPE(result == NULL ? Py_None : result));
+        repr = of == NULL ? NULL : PyUnicode_FromFormat(
+            "<%U at %p state=%s %s %U>", name, self, state,
+            snapshot_failed ? "raised" : "returned", of);
+        Py_XDECREF(of);
+    }
+    else {
+        repr = PyUnicode_FromFormat("<%U at %p state=%s>", name, self, state);
+    }
+    Py_XDECREF(result);
+    Py_DECREF(name);
+    return repr;
+}
+
+/* ---- life and death ---- */
+
+static int
+future_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
+{
+    Py_ssize_t given = PyTuple_GET_SIZE(args);
+    if (given != 0) {
+        PyErr_Format(PyExc_TypeError,
+                     "Future.__init__() takes 1 positional argument but %zd were given",
+                     given + 1);
+        return -1;
+    }
+    if (kwargs != NULL && PyDict_GET_SIZE(kwargs) != 0) {
+        PyObject *key, *value;
+        Py_ssize_t pos = 0;
+        PyDict_Next(kwargs, &pos, &key, &value);
+        PyErr_Format(PyExc_TypeError,
+                     "Future.__init__() got an unexpected keyword argument %R", key);
+        return -1;
+    }
+    return 0;
+}
+
+/* An attribute can refer back to the future. */
+static int
+future_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
+{
+    cf_future_track((FutureObject *)self);
+    return PyObject_GenericSetAttr(self, name, value);
+}
+
+static int
+future_tp_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    FutureObject *f = (FutureObject *)self;
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(f->result);
+    if (f->has & CF_HAS_CALL) {
+        PyObject *kwnames = f->u.call.kwnames;
+        size_t total = f->nargs + (kwnames == NULL ? 0 : (size_t)PyTuple_GET_SIZE(kwnames));
+        PyObject **args = total > CF_INLINE_ARGS ? f->u.call.args.block
+                                                 : f->u.call.args.inlined;
+        Py_VISIT(f->u.call.fn);
+        for (size_t i = 0; i < total; i++) {
+            Py_VISIT(args[i]);
+        }
+    }
+    for (cf_hook *hook = f->hooks; hook != NULL; hook = hook->next) {
+        if (hook->kind == CF_HOOK_CALLBACK) {
+            Py_VISIT(cf_container_of(hook, cf_callback_hook, hook)->fn);
+        }
+    }
+    return f->emulation == NULL ? 0 : cf_emulation_traverse(f->emulation, visit, arg);
+}
+
+static int
+future_tp_clear(PyObject *self)
+{
+    FutureObject *f = (FutureObject *)self;
+    /* What a pool's queue refers to is not garbage, so this future is in none. */
+    cf_hook *hooks = f->hooks;
+    cf_emulation *emulation = f->emulation;
+    f->hooks = NULL;
+    f->emulation = NULL;
+    Py_CLEAR(f->result);
+    cf_future_drop_call(f);
+    cf_future_free_callbacks(hooks);
+    if (emulation != NULL) {
+        cf_emulation_free(emulation);
+    }
+    return 0;
+}
+
+static void
+future_tp_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    PyObject_GC_UnTrack(self);
+    future_tp_clear(self);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef future_methods[] = {
+    {"cancel", future_py_cancel, METH_NOARGS, PyDoc_STR(
+     "cancel($self, /)\n--\n\n"
+     "Cancel the future if it has not begun.\n\n"
+     "Returns True if it is cancelled now, False if it is running or finished.")},
+    {"cancelled", future_py_cancelled, METH_NOARGS, PyDoc_STR(
+     "cancelled($self, /)\n--\n\nReturn True if the future was cancelled.")},
+    {"running", future_py_running, METH_NOARGS, PyDoc_STR(
+     "running($self, /)\n--\n\nReturn True if the future is being executed.")},
+    {"done", future_py_done, METH_NOARGS, PyDoc_STR(
+     "done($self, /)\n--\n\nReturn True if the future was cancelled or has finished.")},
+    {"result", (PyCFunction)(void (*)(void))future_py_result,
+     METH_FASTCALL | METH_KEYWORDS, PyDoc_STR(
+     "result($self, /, timeout=None)\n--\n\n"
+     "Return what the call returned, or raise what it raised.\n\n"
+     "timeout: seconds to wait if the future is not done; None or infinity: no limit.\n"
+     "Raises TimeoutError if it is not done by then, CancelledError if it was cancelled.")},
+    {"exception", (PyCFunction)(void (*)(void))future_py_exception,
+     METH_FASTCALL | METH_KEYWORDS, PyDoc_STR(
+     "exception($self, /, timeout=None)\n--\n\n"
+     "Return the exception that the call raised, or None.\n\n"
+     "timeout: seconds to wait if the future is not done; None or infinity: no limit.\n"
+     "Raises TimeoutError if it is not done by then, CancelledError if it was cancelled.")},
+    {"add_done_callback", future_py_add_done_callback, METH_O, PyDoc_STR(
+     "add_done_callback($self, fn, /)\n--\n\n"
+     "Call fn(future) when the future is done, or now if it is.\n\n"
+     "Callbacks run in the order in which they were added, in the thread that completes\n"
+     "or cancels the future.  An Exception out of one is logged to the logger\n"
+     "'concurrent.futures'.")},
+    {"set_result", future_py_set_result, METH_O, PyDoc_STR(
+     "set_result($self, result, /)\n--\n\n"
+     "Finish with a result; for executors and tests.\n\n"
+     "Raises InvalidStateError if the future is done.")},
+    {"set_exception", future_py_set_exception, METH_O, PyDoc_STR(
+     "set_exception($self, exception, /)\n--\n\n"
+     "Finish with an exception; for executors and tests.\n\n"
+     "Raises InvalidStateError if the future is done.")},
+    {"set_running_or_notify_cancel", future_py_set_running, METH_NOARGS, PyDoc_STR(
+     "set_running_or_notify_cancel($self, /)\n--\n\n"
+     "Mark the future as running (True); for executors and tests.\n\n"
+     "If it was cancelled, tell those who wait for it and return False.  Raises\n"
+     "RuntimeError in any other state.")},
+    {"_invoke_callbacks", future_py_invoke_callbacks, METH_NOARGS, PyDoc_STR(
+     "_invoke_callbacks($self, /)\n--\n\nCall the callbacks; subclasses may override it.")},
+    {"_get_snapshot", future_py_get_snapshot, METH_NOARGS, PyDoc_STR(
+     "_get_snapshot($self, /)\n--\n\nReturn (done, cancelled, result, exception) at once.")},
+    {"_trace", future_py_trace, METH_NOARGS, PyDoc_STR(
+     "_trace($self, /)\n--\n\n"
+     "Return (pool number, worker number, seconds so far or in all), or None.\n\n"
+     "The seconds are as coarse as the kernel's tick, some milliseconds.")},
+    {"_commit", (PyCFunction)(void (*)(void))cf_future_py_commit, METH_FASTCALL, PyDoc_STR(
+     "_commit($self, how, value, /)\n--\n\n"
+     "The bare change of state, for cfutures._base, which holds _condition.")},
+    {"__reduce_ex__", future_py_reduce, METH_O, NULL},
+    {"__class_getitem__", Py_GenericAlias, METH_O | METH_CLASS, PyDoc_STR(
+     "Future[int]: the type of a future whose result is an int.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyType_Slot future_slots[] = {
+    {Py_tp_doc, PyDoc_STR("The engine of cfutures.Future.")},
+    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_init, future_tp_init},
+    {Py_tp_dealloc, future_tp_dealloc},
+    {Py_tp_traverse, future_tp_traverse},
+    {Py_tp_clear, future_tp_clear},
+    {Py_tp_repr, future_tp_repr},
+    {Py_tp_setattro, future_tp_setattro},
+    {Py_tp_methods, future_methods},
+    {Py_tp_getset, cf_future_getset},
+    {0, NULL},
+};
+
+static PyType_Spec future_spec = {
+    .name = "cfutures._core.Future",
+    .basicsize = sizeof(FutureObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = future_slots,
+};
+
+int
+cf_future_add_type(PyObject *module, cf_state *st)
+{
+    st->FutureBase = (PyTypeObject *)PyType_FromModuleAndSpec(module, &future_spec, NULL);
+    return st->FutureBase == NULL ? -1 : PyModule_AddType(module, st->FutureBase);
+}

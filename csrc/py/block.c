@@ -1,0 +1,151 @@
+#include "py/block.h"
+
+#include <math.h>
+
+#include "plat/wait.h"
+
+/* ---- the GIL, from hand to hand ----
+
+   PyEval_RestoreThread() on a GIL that is taken sleeps in the kernel, and is woken
+   there: 50 us and more.  In the ping-pong of submit and result the other thread
+   lets go of it within a microsecond, so it is worth waiting for.  CPython does not
+   tell who holds the GIL; we remember which of our threads took it last.  It is a
+   hint: a thread can lose the GIL in the interpreter without our knowing, hence
+   the wait is bounded. */
+
+#ifndef Py_GIL_DISABLED
+
+#define HAND_OVER_NS 10000
+
+static void *_Atomic gil_taken_by;
+
+static void
+await_hand_over(void)
+{
+    int64_t end = 0;
+    for (;;) {
+        for (int i = 0; i < 8; i++) {
+            if (cf_load_acquire(&gil_taken_by) == NULL) {
+                return;
+            }
+            cf_relax();
+        }
+        int64_t now = cf_now();
+        if (end == 0) {
+            end = now + HAND_OVER_NS;
+        }
+        if (now >= end) {
+            return;
+        }
+        cf_yield();
+    }
+}
+
+PyThreadState *
+cf_gil_release(void)
+{
+    PyThreadState *ts = PyEval_SaveThread();
+    /* Only after it is free, and only if nobody took it since. */
+    void *me = ts;
+    atomic_compare_exchange_strong_explicit(&gil_taken_by, &me, NULL,
+                                            memory_order_release, memory_order_relaxed);
+    return ts;
+}
+
+void
+cf_gil_take(PyThreadState *ts)
+{
+    await_hand_over();
+    PyEval_RestoreThread(ts);
+    cf_store_relaxed(&gil_taken_by, ts);
+}
+
+#else
+
+PyThreadState *
+cf_gil_release(void)
+{
+    return PyEval_SaveThread();
+}
+
+void
+cf_gil_take(PyThreadState *ts)
+{
+    PyEval_RestoreThread(ts);
+}
+
+#endif
+
+/* ---- waiting ---- */
+
+/* Callers of result(), wait() and as_completed(), all of the process. */
+static cf_spin callers_spin = CF_SPIN_INIT;
+
+/* A signal that arrives while a thread spins interrupts no sleep, so the first
+   sleep is short and is followed by a look; after it the thread goes to sleep right
+   after looking. */
+#define FIRST_SLEEP_NS 20000000
+
+int
+cf_block(cf_word *cell, uint32_t mask, cf_deadline until)
+{
+    if (until == CF_NO_WAIT) {
+        return (cf_load_acquire(cell) & mask) ? 1 : 0;
+    }
+    for (bool first = true;; first = false) {
+        PyThreadState *ts = cf_gil_release();
+        int64_t start = cf_now();
+        cf_status st;
+        cf_deadline end = until;
+        if (first && cf_spin_until(&callers_spin, cell, mask)) {
+            st = CF_OK;
+        }
+        else {
+            if (first && until - start > FIRST_SLEEP_NS) {
+                end = start + FIRST_SLEEP_NS;
+            }
+            st = cf_cell_wait(cell, mask, end);
+        }
+        if (first) {
+            cf_spin_learn(&callers_spin, start);
+        }
+        cf_gil_take(ts);
+        if (st == CF_OK) {
+            return 1;
+        }
+        if (PyErr_CheckSignals() < 0) {
+            return -1;
+        }
+        if (st == CF_TIMEDOUT && end == until) {
+            return (cf_load_acquire(cell) & mask) ? 1 : 0;
+        }
+    }
+}
+
+int
+cf_deadline_from_timeout(PyObject *timeout, cf_deadline *until)
+{
+    if (timeout == NULL || timeout == Py_None) {
+        *until = CF_FOREVER;
+        return 0;
+    }
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred()) {
+        return -1;
+    }
+    if (isnan(seconds)) {
+        PyErr_SetString(PyExc_ValueError, "Invalid value NaN (not a number)");
+        return -1;
+    }
+    int64_t now = cf_now();
+    if (seconds <= 0) {
+        *until = CF_NO_WAIT;
+    }
+    else if (seconds * 1e9 >= (double)(CF_FOREVER - now)) {
+        *until = CF_FOREVER;
+    }
+    else {
+        *until = now + (int64_t)(seconds * 1e9);
+    }
+    return 0;
+}

@@ -1,0 +1,23 @@
+/* The one place that releases the GIL, waits, takes it back and looks at signals. */
+#ifndef CF_PY_BLOCK_H
+#define CF_PY_BLOCK_H
+
+#include "py/compat.h"
+#include "plat/clock.h"
+#include "sync/cell.h"
+
+/* None or a number of seconds (int, float, or what has __float__) to a deadline.
+   Infinity and None are CF_FOREVER.  0, or -1 with TypeError, or ValueError for NaN. */
+int cf_deadline_from_timeout(PyObject *timeout, cf_deadline *until);
+
+/* Wait until `*cell & mask`, spinning first and then asleep.  Ctrl-C ends it.
+   1: so it is; 0: the deadline has passed; -1: a signal handler raised. */
+int cf_block(cf_word *cell, uint32_t mask, cf_deadline until);
+
+/* Let go of the GIL for a wait of our own, and take it back.  Between two of our
+   threads the GIL goes from hand to hand without the kernel: the one that takes it
+   first waits, for some microseconds, until the other is known to have let go. */
+PyThreadState *cf_gil_release(void);
+void cf_gil_take(PyThreadState *ts);
+
+#endif

@@ -1,0 +1,78 @@
+/* The state of one copy of the module (one for each interpreter). */
+#ifndef CF_PY_STATE_H
+#define CF_PY_STATE_H
+
+#include "py/compat.h"
+#include "base/atomic.h"
+#include "sync/spin.h"
+
+/* Every owned reference of the module, once: traverse and clear expand this.
+
+   Types are made by cf_<area>_add_types().  The objects of the second group are
+   Python's, handed over by cfutures._base and cfutures.thread through
+   _core._configure(name=object, ...). */
+#define CF_STATE_TYPES(X)                                                        \
+    X(FutureBase)           /* _core.Future */                                   \
+    X(AsCompleted)                                                               \
+    X(Waiter)                                                                    \
+    X(ExecutorBase)         /* _core.Executor */                                 \
+    X(MapIterator)                                                               \
+    X(ThreadPool)                                                                \
+    X(Worker)
+
+#define CF_STATE_OBJECTS(X)                                                      \
+    X(future_type)          /* cfutures.Future: what submit() makes */           \
+    X(standard_future)      /* concurrent.futures.Future */                      \
+    X(cancelled_error)                                                           \
+    X(invalid_state_error)                                                       \
+    X(broken_thread_pool)                                                        \
+    X(done_and_not_done)    /* the named tuple that wait() returns */            \
+    X(log_callback_error)   /* (future, exception) */                            \
+    X(log_critical)         /* (message, exception or None) */                   \
+    X(new_condition)        /* threading.Condition */                            \
+    X(finish_emulated)      /* (future, how, value): see future/emulation.c */   \
+    X(watch_foreign)        /* (future, waiter) -> bool: it is done already */   \
+    X(unwatch_foreign)      /* (future, waiter) */                               \
+    X(state_pending) X(state_running) X(state_cancelled)                         \
+    X(state_cancelled_and_notified) X(state_finished)                            \
+    X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)
+
+typedef struct {
+#define X(name) PyTypeObject *name;
+    CF_STATE_TYPES(X)
+#undef X
+#define X(name) PyObject *name;
+    CF_STATE_OBJECTS(X)
+#undef X
+    /* Pools that have not been freed; guarded by pools_lock. */
+    cf_spinlock pools_lock;
+    struct cf_pool *pools;
+    /* Set once, by threading's exit hook. */
+    cf_word finalizing;
+} cf_state;
+
+extern struct PyModuleDef cf_module_def;
+
+static inline cf_state *
+cf_state_of_module(PyObject *module)
+{
+    return (cf_state *)PyModule_GetState(module);
+}
+
+/* The state for an instance of one of our types, or of a subclass of one. */
+static inline cf_state *
+cf_state_of(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &cf_module_def);
+    /* Every type that reaches us is ours or derives from one of ours. */
+    assert(module != NULL);
+    return cf_state_of_module(module);
+}
+
+/* METH_VARARGS | METH_KEYWORDS: _core._configure(**objects). */
+PyObject *cf_state_configure(PyObject *module, PyObject *args, PyObject *kwargs);
+int cf_state_init(cf_state *st);
+int cf_state_traverse(cf_state *st, visitproc visit, void *arg);
+void cf_state_clear(cf_state *st);
+
+#endif

@@ -1,0 +1,104 @@
+#include "sync/taskq.h"
+
+#include "plat/wait.h"
+
+void
+cf_taskq_init(cf_taskq *q)
+{
+    cf_store_relaxed(&q->stub.next, NULL);
+    cf_store_relaxed(&q->tail, &q->stub);
+    cf_store_relaxed(&q->length, 0);
+    cf_store_relaxed(&q->lock.word, 0);
+    q->head = &q->stub;
+}
+
+static void
+append(cf_taskq *q, cf_link *node)
+{
+    cf_store_relaxed(&node->next, NULL);
+    /* acq_rel: what this producer wrote into the node goes with it, and what the
+       previous one wrote into `prev` is seen before it is written to. */
+    cf_link *prev = atomic_exchange_explicit(&q->tail, node, memory_order_acq_rel);
+    /* Until this store the list is cut behind `prev`; take_linked() waits for it. */
+    cf_store_release(&prev->next, node);
+}
+
+void
+cf_taskq_push(cf_taskq *q, cf_link *task)
+{
+    append(q, task);
+    /* seq_cst: publish, then (cf_lot_notify) look for an idle worker.  Its partner
+       is cf_lot_wait, which announces itself and then looks at the length; weaker,
+       both could miss. */
+    atomic_fetch_add_explicit(&q->length, 1, memory_order_seq_cst);
+}
+
+/* One try to unlink the first task; NULL while a producer is between its two
+   steps.  Called with the lock held and length > 0, so a task is there. */
+static cf_link *
+take_linked(cf_taskq *q)
+{
+    cf_link *head = q->head;
+    cf_link *next = cf_load_acquire(&head->next);
+    if (head == &q->stub) {
+        if (next == NULL) {
+            return NULL;
+        }
+        q->head = head = next;
+        next = cf_load_acquire(&head->next);
+    }
+    if (next == NULL && head == cf_load_acquire(&q->tail)) {
+        /* The last task: the stub goes behind it so that it can leave. */
+        append(q, &q->stub);
+        next = cf_load_acquire(&head->next);
+    }
+    if (next == NULL) {
+        return NULL;
+    }
+    q->head = next;
+    return head;
+}
+
+cf_link *
+cf_taskq_pop(cf_taskq *q)
+{
+    if (cf_taskq_length(q) == 0) {
+        return NULL;
+    }
+    cf_link *task = NULL;
+    cf_spinlock_lock(&q->lock);
+    for (unsigned tries = 1; cf_taskq_length(q) != 0; tries++) {
+        task = take_linked(q);
+        if (task != NULL) {
+            atomic_fetch_sub_explicit(&q->length, 1, memory_order_seq_cst);
+            break;
+        }
+        if (tries % 64 == 0) {
+            cf_yield();
+        }
+        else {
+            cf_relax();
+        }
+    }
+    cf_spinlock_unlock(&q->lock);
+    return task;
+}
+
+void
+cf_taskq_close(cf_taskq *q)
+{
+    atomic_fetch_or_explicit(&q->length, CF_TASKQ_CLOSED, memory_order_seq_cst);
+}
+
+void
+cf_taskq_after_fork(cf_taskq *q)
+{
+    cf_store_relaxed(&q->lock.word, 0);
+    /* Count again what is linked: a producer may have been in the middle. */
+    uint32_t linked = 0;
+    for (cf_link *node = q->head; node != NULL; node = cf_load_relaxed(&node->next)) {
+        linked += node != &q->stub;
+    }
+    uint32_t closed = cf_load_relaxed(&q->length) & CF_TASKQ_CLOSED;
+    cf_store_relaxed(&q->length, closed | linked);
+}

@@ -1,0 +1,59 @@
+/* A FIFO of tasks in one process: many producers, many consumers, no allocation.
+
+   Producers append with one exchange and never wait for anybody (the intrusive
+   list of D. Vyukov, "Intrusive MPSC node-based queue", 1024cores.net).  Consumers
+   take turns under a spin lock of a few instructions, which producers never touch;
+   under the GIL it is never contended.
+
+       head -> node -> node -> ... -> node <- tail        (a stub when empty)
+
+   `length` counts what has been linked and not taken; with CF_TASKQ_CLOSED it is
+   also the one word that idle workers watch: not 0 means "there is a reason to be
+   awake". */
+#ifndef CF_SYNC_TASKQ_H
+#define CF_SYNC_TASKQ_H
+
+#include "base/atomic.h"
+#include "sync/spin.h"
+
+typedef struct cf_link {
+    struct cf_link *_Atomic next;
+} cf_link;
+
+#define CF_TASKQ_CLOSED (1u << 31)
+
+typedef struct {
+    /* producers */
+    cf_link *_Atomic tail;
+    /* both */
+    cf_word length;
+    char pad[CF_CACHE_LINE - sizeof(cf_link *) - sizeof(cf_word)];
+    /* consumers */
+    cf_spinlock lock;
+    cf_link *head;          /* guarded by lock */
+    cf_link stub;
+} cf_taskq;
+
+void cf_taskq_init(cf_taskq *q);
+
+/* Append a task.  The caller then tells an idle worker: cf_lot_notify(). */
+void cf_taskq_push(cf_taskq *q, cf_link *task);
+
+/* Take the oldest task, or NULL if there is none. */
+cf_link *cf_taskq_pop(cf_taskq *q);
+
+/* From now on idle workers find a reason to be awake. */
+void cf_taskq_close(cf_taskq *q);
+
+/* Tasks that wait to be taken. */
+static inline uint32_t
+cf_taskq_length(cf_taskq *q)
+{
+    return cf_load_seq(&q->length) & ~CF_TASKQ_CLOSED;
+}
+
+/* For the one thread of a forked child: forget who held the lock.  A task that
+   another thread was just linking may be lost; its length is forgotten too. */
+void cf_taskq_after_fork(cf_taskq *q);
+
+#endif

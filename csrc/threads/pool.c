@@ -1,0 +1,202 @@
+#include "threads/pool.h"
+
+#include <string.h>
+
+static FutureObject *
+future_of(cf_link *link)
+{
+    return cf_container_of(link, FutureObject, link);
+}
+
+cf_pool *
+cf_pool_new(cf_state *st, uint32_t max_workers, uint32_t number)
+{
+    cf_pool *pool = PyMem_RawCalloc(1, sizeof *pool);
+    if (pool == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    cf_taskq_init(&pool->queue);
+    cf_lot_init(&pool->lot, &pool->queue.length);
+    cf_store_relaxed(&pool->refs, 1);
+    pool->max_workers = max_workers;
+    pool->number = number;
+
+    cf_spinlock_lock(&st->pools_lock);
+    pool->next = st->pools;
+    if (st->pools != NULL) {
+        st->pools->prev = pool;
+    }
+    st->pools = pool;
+    cf_spinlock_unlock(&st->pools_lock);
+    return pool;
+}
+
+void
+cf_pool_incref(cf_pool *pool)
+{
+    atomic_fetch_add_explicit(&pool->refs, 1, memory_order_relaxed);
+}
+
+void
+cf_pool_decref(cf_state *st, cf_pool *pool)
+{
+    if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) != 1) {
+        return;
+    }
+    cf_spinlock_lock(&st->pools_lock);
+    if (pool->prev != NULL) {
+        pool->prev->next = pool->next;
+    }
+    else {
+        st->pools = pool->next;
+    }
+    if (pool->next != NULL) {
+        pool->next->prev = pool->prev;
+    }
+    cf_spinlock_unlock(&st->pools_lock);
+    /* Only what its submitter withdrew can be left. */
+    cf_link *link;
+    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+        Py_DECREF(future_of(link));
+    }
+    PyMem_RawFree(pool);
+}
+
+void
+cf_pool_close(cf_pool *pool, uint32_t bit)
+{
+    atomic_fetch_or_explicit(&pool->state, bit, memory_order_seq_cst);
+    cf_taskq_close(&pool->queue);
+    cf_lot_dismiss(&pool->lot);
+}
+
+int
+cf_pool_cancel_queued(cf_state *st, cf_pool *pool)
+{
+    PyObject *first = NULL;
+    cf_link *link;
+    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+        FutureObject *f = future_of(link);
+        int r = cf_future_cancel(st, f);
+        if (r > 0) {
+            r = cf_future_notify_cancelled(st, f);
+        }
+        if (r < 0) {
+            PyObject *exc = PyErr_GetRaisedException();
+            if (first == NULL) {
+                first = exc;
+            }
+            else {
+                Py_DECREF(exc);
+            }
+        }
+        Py_DECREF(f);
+    }
+    if (first != NULL) {
+        PyErr_SetRaisedException(first);
+        return -1;
+    }
+    return 0;
+}
+
+PyObject *
+cf_pool_broken_error(cf_state *st)
+{
+    return PyObject_CallFunction(st->broken_thread_pool, "s", CF_BROKEN_TEXT);
+}
+
+void
+cf_pool_break(cf_state *st, cf_pool *pool)
+{
+    atomic_fetch_or_explicit(&pool->state, CF_POOL_BROKEN, memory_order_seq_cst);
+    cf_link *link;
+    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+        FutureObject *f = future_of(link);
+        bool unexpected;
+        if (cf_future_claim(st, f, &unexpected)) {
+            PyObject *exc = cf_pool_broken_error(st);
+            if (exc == NULL) {
+                exc = PyErr_GetRaisedException();
+            }
+            cf_future_drop_call(f);
+            cf_future_finish(st, f, exc, true);
+        }
+        if (PyErr_Occurred()) {
+            PyErr_WriteUnraisable((PyObject *)f);
+        }
+        Py_DECREF(f);
+    }
+}
+
+void
+cf_pool_raise_closed(cf_state *st, uint32_t state)
+{
+    if (state & CF_POOL_BROKEN) {
+        PyErr_SetString(st->broken_thread_pool, CF_BROKEN_TEXT);
+    }
+    else if (state & CF_POOL_SHUTDOWN) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+    }
+    else if (state & CF_POOL_FORKED) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot schedule new futures after fork: the threads of this "
+                        "pool are in the parent process; make a new executor");
+    }
+    else {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot schedule new futures after interpreter shutdown");
+    }
+}
+
+static void
+forked(cf_state *st, cf_pool *pool)
+{
+    unsigned long me = PyThread_get_thread_ident();
+    cf_taskq_after_fork(&pool->queue);
+    cf_lot_after_fork(&pool->lot);
+    cf_store_relaxed(&pool->workers_lock.word, 0);
+    atomic_fetch_or_explicit(&pool->state, CF_POOL_FORKED, memory_order_relaxed);
+    cf_taskq_close(&pool->queue);
+    cf_link *link;
+    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+        FutureObject *f = future_of(link);
+        cf_future_abandon(f, NULL);
+        Py_DECREF(f);
+    }
+    cf_worker *mine = NULL;
+    for (cf_worker *w = pool->workers; w != NULL; w = w->next) {
+        if (w->thread == me) {
+            mine = w;           /* a task forked: it goes on here */
+            continue;
+        }
+        FutureObject *f = cf_load_relaxed(&w->current);
+        if (f != NULL) {
+            cf_store_relaxed(&w->current, NULL);
+            PyObject *exc = PyObject_CallFunction(
+                st->broken_thread_pool, "s",
+                "the thread that ran this task is in the parent process");
+            if (exc == NULL) {
+                exc = PyErr_GetRaisedException();
+            }
+            cf_future_abandon(f, exc);
+            Py_DECREF(exc);
+        }
+    }
+    pool->workers = mine;
+    if (mine != NULL) {
+        mine->next = NULL;
+    }
+}
+
+void
+cf_pool_after_fork(cf_state *st)
+{
+    cf_store_relaxed(&st->pools_lock.word, 0);
+    for (cf_pool *pool = st->pools; pool != NULL; pool = pool->next) {
+        cf_pool_incref(pool);
+        forked(st, pool);
+        /* The reference stays: workers that are no more still have theirs. */
+        atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_relaxed);
+    }
+}

@@ -1,0 +1,247 @@
+/* _core.ThreadPool: the engine of cfutures.ThreadPoolExecutor. */
+#include "threads/pool.h"
+
+#include "py/block.h"
+
+static ThreadPoolObject *
+self_of(PyObject *self)
+{
+    return (ThreadPoolObject *)self;
+}
+
+/* ---- submit ---- */
+
+/* More workers are idle than tasks wait. */
+static bool
+enough_idle(cf_pool *pool)
+{
+    uint32_t waiting = cf_taskq_length(&pool->queue), idle = 0;
+    cf_spinlock_lock(&pool->workers_lock);
+    for (cf_worker *w = pool->workers; w != NULL; w = w->next) {
+        idle += !cf_load_acquire(&w->busy);
+    }
+    cf_spinlock_unlock(&pool->workers_lock);
+    return idle > waiting;
+}
+
+/* Start one more thread, through Python.  0, or -1 with an exception. */
+static int
+grow(cf_state *st, PyObject *executor, cf_pool *pool)
+{
+    uint32_t count = cf_load_relaxed(&pool->threads);
+    do {
+        if (count >= pool->max_workers) {
+            return 0;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&pool->threads, &count, count + 1,
+                                                    memory_order_relaxed,
+                                                    memory_order_relaxed));
+    PyObject *number = PyLong_FromUnsignedLong(count);
+    PyObject *r = number == NULL ? NULL
+                : PyObject_CallMethodOneArg(executor, st->str_spawn, number);
+    Py_XDECREF(number);
+    if (r != NULL) {
+        Py_DECREF(r);
+        return 0;
+    }
+    atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
+    return -1;
+}
+
+static PyObject *
+submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
+       PyObject *kwnames)
+{
+    PyObject *self = (PyObject *)base;
+    cf_state *st = cf_state_of(Py_TYPE(self));
+    cf_pool *pool = ((ThreadPoolObject *)base)->pool;
+    if (pool == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "ThreadPoolExecutor.__init__() was not called");
+        return NULL;
+    }
+    uint32_t state = cf_load_seq(&pool->state);
+    if (state == 0 && cf_load_relaxed(&st->finalizing)) {
+        state = CF_POOL_FINALIZING;
+    }
+    if (state != 0) {
+        cf_pool_raise_closed(st, state);
+        return NULL;
+    }
+    if (cf_load_relaxed(&pool->threads) < pool->max_workers && !enough_idle(pool)
+        && grow(st, self, pool) < 0)
+    {
+        return NULL;
+    }
+    FutureObject *f = cf_future_new(st, fn, args, nargs, kwnames);
+    if (f == NULL) {
+        return NULL;
+    }
+    Py_INCREF(f);       /* the queue's */
+    cf_taskq_push(&pool->queue, &f->link);
+    cf_lot_notify(&pool->lot);
+    /* Closed or broken since: the task is withdrawn, unless it has begun. */
+    state = cf_load_seq(&pool->state);
+    if (state != 0 && cf_future_commit_cancel(f, false)) {
+        Py_DECREF(f);
+        cf_pool_raise_closed(st, state);
+        return NULL;
+    }
+    return (PyObject *)f;
+}
+
+static PyObject *
+pool_py_submit(PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs < 1) {
+        PyErr_SetString(PyExc_TypeError,
+                        "submit() missing 1 required positional argument: 'fn'");
+        return NULL;
+    }
+    return submit((ExecutorObject *)self, args[0], args + 1, (size_t)(nargs - 1), kwnames);
+}
+
+/* ---- the rest ---- */
+
+static PyObject *
+pool_py_open(PyObject *self, PyObject *args)
+{
+    unsigned int max_workers, number;
+    double switch_interval;
+    if (!PyArg_ParseTuple(args, "IId:_open", &max_workers, &number, &switch_interval)) {
+        return NULL;
+    }
+    cf_state *st = cf_state_of(Py_TYPE(self));
+    cf_pool *pool = cf_pool_new(st, max_workers, number);
+    if (pool == NULL) {
+        return NULL;
+    }
+    pool->switch_interval = (int64_t)(switch_interval * 1e9);
+    cf_pool *old = self_of(self)->pool;
+    self_of(self)->pool = pool;
+    if (old != NULL) {          /* __init__ called again */
+        cf_pool_close(old, CF_POOL_SHUTDOWN);
+        cf_pool_decref(st, old);
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+pool_py_close(PyObject *self, PyObject *cancel_futures)
+{
+    cf_pool *pool = self_of(self)->pool;
+    int cancel = PyObject_IsTrue(cancel_futures);
+    if (cancel < 0) {
+        return NULL;
+    }
+    if (pool != NULL) {
+        cf_pool_close(pool, CF_POOL_SHUTDOWN);
+        if (cancel && cf_pool_cancel_queued(cf_state_of(Py_TYPE(self)), pool) < 0) {
+            return NULL;
+        }
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
+pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_pool *pool = self_of(self)->pool;
+    return PyLong_FromUnsignedLong(pool == NULL ? 0 : cf_taskq_length(&pool->queue));
+}
+
+static uint32_t
+state_of(PyObject *self)
+{
+    cf_pool *pool = self_of(self)->pool;
+    return pool == NULL ? 0 : cf_load_seq(&pool->state);
+}
+
+static PyObject *
+pool_get_shutdown(PyObject *self, void *Py_UNUSED(closure))
+{
+    return PyBool_FromLong(state_of(self) != 0 && state_of(self) != CF_POOL_BROKEN);
+}
+
+static PyObject *
+pool_get_broken(PyObject *self, void *Py_UNUSED(closure))
+{
+    if (state_of(self) & CF_POOL_BROKEN) {
+        return PyUnicode_FromString(CF_BROKEN_TEXT);
+    }
+    Py_RETURN_FALSE;
+}
+
+static PyObject *
+pool_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    ThreadPoolObject *self = (ThreadPoolObject *)type->tp_alloc(type, 0);
+    if (self != NULL) {
+        self->base.submit = submit;
+        self->base.submit_method = (PyCFunction)(void (*)(void))pool_py_submit;
+    }
+    return (PyObject *)self;
+}
+
+static void
+pool_tp_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    cf_pool *pool = self_of(self)->pool;
+    if (pool != NULL) {
+        /* Collected: what is queued is still done, then the threads leave. */
+        cf_pool_close(pool, CF_POOL_SHUTDOWN);
+        cf_pool_decref(cf_state_of(type), pool);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static PyMethodDef pool_methods[] = {
+    {"submit", (PyCFunction)(void (*)(void))pool_py_submit, METH_FASTCALL | METH_KEYWORDS,
+     PyDoc_STR(
+     "submit($self, fn, /, *args, **kwargs)\n--\n\n"
+     "Have fn(*args, **kwargs) called by a thread of the pool and return its Future.\n\n"
+     "Raises RuntimeError after shutdown, BrokenThreadPool if an initializer failed.")},
+    {"_open", pool_py_open, METH_VARARGS, PyDoc_STR(
+     "_open($self, max_workers, number, switch_interval, /)\n--\n\n"
+     "Make the pool: number is N of its default name, switch_interval in seconds.")},
+    {"_close", pool_py_close, METH_O, PyDoc_STR(
+     "_close($self, cancel_futures, /)\n--\n\nTake no more tasks; workers finish and leave.")},
+    {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(
+     "_queued($self, /)\n--\n\nThe number of tasks that no worker has taken.")},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef pool_getset[] = {
+    {"_shutdown", pool_get_shutdown, NULL, PyDoc_STR("True once it takes no more tasks"),
+     NULL},
+    {"_broken", pool_get_broken, NULL, PyDoc_STR("False, or why the pool is broken"), NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot pool_slots[] = {
+    {Py_tp_doc, PyDoc_STR("The engine of cfutures.ThreadPoolExecutor.")},
+    {Py_tp_new, pool_tp_new},
+    {Py_tp_dealloc, pool_tp_dealloc},
+    {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_getset},
+    {0, NULL},
+};
+
+static PyType_Spec pool_spec = {
+    .name = "cfutures._core.ThreadPool",
+    .basicsize = sizeof(ThreadPoolObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE,
+    .slots = pool_slots,
+};
+
+int
+cf_threads_add_types(PyObject *module, cf_state *st)
+{
+    st->ThreadPool = (PyTypeObject *)PyType_FromModuleAndSpec(
+        module, &pool_spec, (PyObject *)st->ExecutorBase);
+    if (st->ThreadPool == NULL || PyModule_AddType(module, st->ThreadPool) < 0) {
+        return -1;
+    }
+    return cf_worker_add_type(module, st);
+}

@@ -1,0 +1,64 @@
+"""concurrent.futures with its engine in C.
+
+The names, signatures and behaviour are those of ``concurrent.futures``;
+``install()`` makes unmodified programs use this package.
+"""
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cfutures._base import (
+    ALL_COMPLETED,
+    FIRST_COMPLETED,
+    FIRST_EXCEPTION,
+    BrokenExecutor,
+    CancelledError,
+    Executor,
+    Future,
+    InvalidStateError,
+    TimeoutError,
+    as_completed,
+    wait,
+)
+from cfutures._install import install, uninstall
+from cfutures._ipython import load_ipython_extension, unload_ipython_extension
+from cfutures.thread import ThreadPoolExecutor
+
+if TYPE_CHECKING:
+    from cfutures.process import ProcessPoolExecutor
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "BrokenExecutor",
+    "CancelledError",
+    "Executor",
+    "Future",
+    "InvalidStateError",
+    "ProcessPoolExecutor",
+    "ThreadPoolExecutor",
+    "TimeoutError",
+    "as_completed",
+    "install",
+    "load_ipython_extension",
+    "uninstall",
+    "unload_ipython_extension",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> object:
+    # multiprocessing is imported only by those who want processes.
+    if name == "ProcessPoolExecutor":
+        from cfutures.process import ProcessPoolExecutor
+
+        globals()[name] = ProcessPoolExecutor
+        return ProcessPoolExecutor
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

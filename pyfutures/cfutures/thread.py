@@ -1,0 +1,146 @@
+"""ThreadPoolExecutor: threads are Python's, what they do is C's."""
+from __future__ import annotations
+
+import itertools
+import math
+import os
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable
+from concurrent.futures.thread import BrokenThreadPool
+from concurrent.futures.thread import ThreadPoolExecutor as _StandardThreadPoolExecutor
+from typing import Any
+
+from cfutures import _base, _core
+
+__all__ = ["BrokenThreadPool", "ThreadPoolExecutor"]
+
+_core._configure(broken_thread_pool=BrokenThreadPool)
+
+# Threads that run, with the object that closes their pool: joined at exit.
+_threads_workers: weakref.WeakKeyDictionary[threading.Thread, _core.Worker] = (
+    weakref.WeakKeyDictionary())
+
+# Pools by the number that a future's trace names.
+_executors: weakref.WeakValueDictionary[int, ThreadPoolExecutor] = (
+    weakref.WeakValueDictionary())
+
+
+def _python_exit() -> None:
+    """Finish what is queued in every pool, before the interpreter takes things down."""
+    _core._finalize()
+    items = list(_threads_workers.items())
+    for _, worker in items:
+        worker.close()
+    for thread, _ in items:
+        thread.join()
+
+
+# Before non-daemon threads are joined and atexit callbacks run, as the standard
+# library's own pools.
+threading._register_atexit(_python_exit)  # type: ignore[attr-defined]
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_core._after_fork)
+
+
+def _default_max_workers() -> int:
+    """Some more than the CPUs that this process may use, since threads also wait."""
+    cpus = _core.cpu_count()
+    if hasattr(os, "process_cpu_count"):  # it knows -X cpu_count
+        cpus = min(cpus, os.process_cpu_count() or cpus)
+    return min(32, cpus + 4)
+
+
+def _worker_name(pool: int, worker: int) -> str:
+    executor = _executors.get(pool)
+    prefix = f"ThreadPoolExecutor-{pool}" if executor is None else executor._thread_name_prefix
+    return f"{prefix}_{worker}"
+
+
+class _WorkQueue:
+    """What `_work_queue` shows of the tasks that wait: their number."""
+
+    def __init__(self, executor: ThreadPoolExecutor) -> None:
+        self._executor = executor
+
+    def qsize(self) -> int:
+        return self._executor._queued()
+
+    def empty(self) -> bool:
+        return self.qsize() == 0
+
+
+class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolExecutor):
+    """An executor that calls functions in threads of this process."""
+
+    _counter = itertools.count().__next__
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        thread_name_prefix: str = "",
+        initializer: Callable[..., object] | None = None,
+        initargs: Iterable[Any] = (),
+    ) -> None:
+        """Make a pool; threads are started when tasks need them.
+
+        Parameters
+        ----------
+        max_workers: the largest number of threads; by default the CPUs that this
+            process may use (affinity, control group) and 4, at most 32.
+        thread_name_prefix: names threads ``prefix_0``, ``prefix_1``, …
+        initializer, initargs: each thread first calls ``initializer(*initargs)``; if
+            that raises, the pool is broken.
+
+        Raises ValueError if max_workers is 0 or less, TypeError if initializer is
+        not callable.
+        """
+        if max_workers is None:
+            max_workers = _default_max_workers()
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._max_workers = max_workers
+        self._threads: set[threading.Thread] = set()
+        self._initializer = initializer
+        self._initargs = initargs
+        number = self._counter()
+        self._thread_name_prefix = thread_name_prefix or f"ThreadPoolExecutor-{number}"
+        self._open(min(math.ceil(min(max_workers, 2**31)), 2**31), number % 2**32,
+                   sys.getswitchinterval())
+        _executors[number] = self
+
+    def _spawn(self, number: int) -> None:
+        """Start one more thread; submit() calls this when no worker is idle."""
+        worker = _core.Worker(self, number, self._initializer, self._initargs)
+        thread = threading.Thread(name=f"{self._thread_name_prefix}_{number}", target=worker)
+        _threads_workers[thread] = worker
+        try:
+            thread.start()
+        except BaseException:
+            del _threads_workers[thread]
+            raise
+        self._threads.add(thread)
+
+    @property
+    def _work_queue(self) -> _WorkQueue:
+        return _WorkQueue(self)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks, and free the threads when those queued are done.
+
+        Parameters
+        ----------
+        wait: return only when all threads have ended.
+        cancel_futures: cancel the tasks that have not begun.
+        """
+        self._close(cancel_futures)
+        if wait:
+            for thread in self._threads:
+                thread.join()
+
+
+ThreadPoolExecutor.__module__ = "cfutures.thread"
