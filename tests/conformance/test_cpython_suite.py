@@ -20,14 +20,21 @@ def jobs() -> list[pytest.param]:
                              marks=pytest.mark.skip(reason=WHY_NOT))]
     runs = [("substitute", ("cf", "asyncio", "extra")), ("install", ("cf", "asyncio", "extra")),
             ("beside", ("asyncio",))]
-    return [pytest.param(mode, job, id=f"{mode}-{job.module.removeprefix('test.')}")
+    return [pytest.param(mode, job, id=f"{mode}-{title(job)}")
             for mode, groups in runs for job in plan(TESTS, groups)]
 
 
-@pytest.mark.timeout(1500)
+def title(job: Job) -> str:
+    name = job.module.removeprefix("test.")
+    if job.group != "cf" or job.classes is None:
+        return name
+    return f"{name}-{job.classes if job.classes.isalpha() else 'rest'}"
+
+
 @pytest.mark.parametrize(("mode", "job"), jobs())
 def test_cpython_tests_pass_on_cfutures(mode: str, job: Job) -> None:
-    driver = Driver(Settings(tests=TESTS, mode=mode, exclusions=load_exclusions()))
+    driver = Driver(Settings(tests=TESTS, mode=mode, exclusions=load_exclusions(),
+                             test_timeout=100))
     driver.run([job])
     failures = [f"{driver.results[name].outcome.upper()} {name}\n"
                 f"{driver.results[name].detail.strip()[-1500:]}" for name in driver.failing]
