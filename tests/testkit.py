@@ -1,0 +1,130 @@
+"""What the tests share: loading an implementation, guards against hangs, child processes."""
+import gc
+import importlib
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from types import SimpleNamespace
+
+import pytest
+
+#: Seconds after which something that should be immediate is called hung.
+GUARD = 30
+STATES = ("PENDING", "RUNNING", "CANCELLED", "CANCELLED_AND_NOTIFIED", "FINISHED")
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+PACKAGES = {"stdlib": "concurrent.futures", "cfutures": "cfutures"}
+
+PUBLIC = (
+    "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED", "CancelledError", "TimeoutError",
+    "InvalidStateError", "BrokenExecutor", "Future", "Executor", "wait", "as_completed",
+    "ProcessPoolExecutor", "ThreadPoolExecutor")
+
+ours = pytest.mark.ours
+stdlib_from = pytest.mark.stdlib_from
+
+
+def load(implementation):
+    """Return the names of "stdlib" or "cfutures" as one namespace."""
+    package = PACKAGES[implementation]
+    module = importlib.import_module(package)
+    thread = importlib.import_module(f"{package}.thread")
+    return SimpleNamespace(
+        implementation=implementation, module=module, thread=thread,
+        _base=importlib.import_module(f"{package}._base"),
+        BrokenThreadPool=thread.BrokenThreadPool,
+        **{name: getattr(module, name) for name in PUBLIC})
+
+
+def eventually(condition, guard=GUARD):
+    """Wait for something that offers no event to wait on; False if it never came."""
+    end = time.monotonic() + guard
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def parked(thread):
+    """Wait until the thread sleeps in a wait of its own, not for the GIL.
+
+    There is no public way to see that somebody waits for a future, so this asks
+    the system (and gives the thread ample time where it cannot be asked).
+    """
+    path = f"/proc/self/task/{thread.native_id}/stat"
+    if not os.path.exists(path):
+        time.sleep(0.1)
+        return True
+    looks = []
+
+    def asleep():
+        # This thread sleeps between two looks, so the GIL is free to be taken.
+        with open(path) as stat:
+            looks.append(stat.read().rpartition(")")[2].split()[0] == "S")
+        return len(looks) >= 5 and all(looks[-5:])
+
+    return eventually(asleep)
+
+
+def freed(reference):
+    """Whether the object of a weak reference is gone, without the cycle collector.
+
+    A free-threaded build merges reference counts of other threads late, often
+    only in a collection, so there the collector is allowed to help.
+    """
+    if not FREE_THREADED:
+        return reference() is None
+    return eventually(lambda: gc.collect() is not None and reference() is None)
+
+
+def add(a, b=1):
+    """A Python function to submit."""
+    return a + b
+
+
+def boom(text="boom"):
+    """A Python function that raises ValueError(text)."""
+    raise ValueError(text)
+
+
+class Thing:
+    """Something that can be weakly referenced and takes part in reference cycles."""
+
+
+# --- child processes --------------------------------------------------------------------
+
+PRELUDE = """\
+import faulthandler, os, signal, sys, threading, time
+faulthandler.enable()
+faulthandler.dump_traceback_later({limit}, exit=True)
+import {package} as cf
+import {package}.thread
+GUARD = {limit}
+"""
+
+
+def run_child(code, implementation="cfutures", *, limit=GUARD, flags=(), status=0):
+    """Run Python code in a process of its own, which must end by itself with `status`.
+
+    `cf` is the implementation there. If the child takes longer than `limit`
+    seconds, faulthandler prints where each thread stood. Returns its standard
+    output; its standard error must be empty of tracebacks that we did not expect.
+    """
+    source = PRELUDE.format(limit=limit, package=PACKAGES[implementation]) + code
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("COV_")}
+    environment["PYTHONUNBUFFERED"] = "1"
+    child = subprocess.Popen(
+        [sys.executable, *flags, "-c", source], text=True, env=environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        out, err = child.communicate(timeout=limit + 15)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        out, err = child.communicate()
+        pytest.fail(f"the child hangs even after its watchdog\n{out}\n{err}")
+    if child.returncode != status:
+        pytest.fail(f"exit status {child.returncode}, expected {status}\n"
+                    f"--- stdout\n{out}\n--- stderr\n{err}")
+    return SimpleNamespace(out=out, err=err)
