@@ -60,7 +60,8 @@ def main(arguments: list[str] | None = None) -> None:
     elif option in ("-m", "-c"):
         if not rest:
             _usage_error(f"Argument expected for the {option} option")
-        _run((_module if option == "-m" else _string)(*rest[:1], rest[1:]))
+        load = _module if option == "-m" else _string
+        _run(load(rest[0], rest[1:]))
     elif option == "-":
         _run(_standard_input(rest))
     elif not option or option.startswith("-"):
