@@ -18,28 +18,35 @@ state_of(PyObject *self)
 
 /* ---- waiting for the result ---- */
 
-/* The one optional argument `timeout` of result() and exception() (borrowed). */
+/* The one argument `name` of a method, by position or keyword (borrowed); without it
+   `missing`, or TypeError if that is NULL. */
 static int
-parse_timeout(const char *name, PyObject *const *args, Py_ssize_t nargs,
-              PyObject *kwnames, PyObject **timeout)
+parse_one(const char *method, const char *name, PyObject *missing, PyObject *const *args,
+          Py_ssize_t nargs, PyObject *kwnames, PyObject **value)
 {
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
-    *timeout = Py_None;
+    *value = missing;
     if (nargs + nkw > 1) {
-        PyErr_Format(PyExc_TypeError, "%s() takes at most 1 argument (%zd given)", name,
-                     nargs + nkw);
+        PyErr_Format(PyExc_TypeError, "Future.%s() takes %s 1 argument (%zd given)",
+                     method, missing == NULL ? "exactly" : "at most", nargs + nkw);
         return -1;
     }
     if (nkw == 1) {
         PyObject *key = PyTuple_GET_ITEM(kwnames, 0);
-        if (PyUnicode_CompareWithASCIIString(key, "timeout") != 0) {
-            PyErr_Format(PyExc_TypeError, "%s() got an unexpected keyword argument %R",
-                         name, key);
+        if (PyUnicode_CompareWithASCIIString(key, name) != 0) {
+            PyErr_Format(PyExc_TypeError,
+                         "Future.%s() got an unexpected keyword argument %R", method, key);
             return -1;
         }
     }
     if (nargs + nkw == 1) {
-        *timeout = args[0];
+        *value = args[0];
+    }
+    if (*value == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "Future.%s() missing 1 required positional argument: '%s'", method,
+                     name);
+        return -1;
     }
     return 0;
 }
@@ -63,7 +70,7 @@ future_py_result(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     FutureObject *f = (FutureObject *)self;
     PyObject *timeout;
     cf_deadline until;
-    if (parse_timeout("result", args, nargs, kwnames, &timeout) < 0
+    if (parse_one("result", "timeout", Py_None, args, nargs, kwnames, &timeout) < 0
         || deadline_if_pending(f, timeout, &until) < 0)
     {
         return NULL;
@@ -78,7 +85,7 @@ future_py_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     FutureObject *f = (FutureObject *)self;
     PyObject *timeout;
     cf_deadline until;
-    if (parse_timeout("exception", args, nargs, kwnames, &timeout) < 0
+    if (parse_one("exception", "timeout", Py_None, args, nargs, kwnames, &timeout) < 0
         || deadline_if_pending(f, timeout, &until) < 0)
     {
         return NULL;
@@ -126,8 +133,13 @@ future_py_cancel(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-future_py_set_result(PyObject *self, PyObject *result)
+future_py_set_result(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                     PyObject *kwnames)
 {
+    PyObject *result;
+    if (parse_one("set_result", "result", NULL, args, nargs, kwnames, &result) < 0) {
+        return NULL;
+    }
     if (cf_future_finish(state_of(self), (FutureObject *)self, Py_NewRef(result),
                          false) < 0) {
         return NULL;
@@ -136,8 +148,13 @@ future_py_set_result(PyObject *self, PyObject *result)
 }
 
 static PyObject *
-future_py_set_exception(PyObject *self, PyObject *exc)
+future_py_set_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames)
 {
+    PyObject *exc;
+    if (parse_one("set_exception", "exception", NULL, args, nargs, kwnames, &exc) < 0) {
+        return NULL;
+    }
     bool failed = exc != Py_None;
     if (cf_future_finish(state_of(self), (FutureObject *)self, Py_NewRef(exc),
                          failed) < 0) {
@@ -180,8 +197,13 @@ future_py_set_running(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
-future_py_add_done_callback(PyObject *self, PyObject *fn)
+future_py_add_done_callback(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                            PyObject *kwnames)
 {
+    PyObject *fn;
+    if (parse_one("add_done_callback", "fn", NULL, args, nargs, kwnames, &fn) < 0) {
+        return NULL;
+    }
     if (cf_future_add_callback(state_of(self), (FutureObject *)self, fn) < 0) {
         return NULL;
     }
@@ -375,18 +397,21 @@ static PyMethodDef future_methods[] = {
      "Return the exception that the call raised, or None.\n\n"
      "timeout: seconds to wait if the future is not done; None or infinity: no limit.\n"
      "Raises TimeoutError if it is not done by then, CancelledError if it was cancelled.")},
-    {"add_done_callback", future_py_add_done_callback, METH_O, PyDoc_STR(
-     "add_done_callback($self, fn, /)\n--\n\n"
+    {"add_done_callback", (PyCFunction)(void (*)(void))future_py_add_done_callback,
+     METH_FASTCALL | METH_KEYWORDS, PyDoc_STR(
+     "add_done_callback($self, /, fn)\n--\n\n"
      "Call fn(future) when the future is done, or now if it is.\n\n"
      "Callbacks run in the order in which they were added, in the thread that completes\n"
      "or cancels the future.  An Exception out of one is logged to the logger\n"
      "'concurrent.futures'.")},
-    {"set_result", future_py_set_result, METH_O, PyDoc_STR(
-     "set_result($self, result, /)\n--\n\n"
+    {"set_result", (PyCFunction)(void (*)(void))future_py_set_result,
+     METH_FASTCALL | METH_KEYWORDS, PyDoc_STR(
+     "set_result($self, /, result)\n--\n\n"
      "Finish with a result; for executors and tests.\n\n"
      "Raises InvalidStateError if the future is done.")},
-    {"set_exception", future_py_set_exception, METH_O, PyDoc_STR(
-     "set_exception($self, exception, /)\n--\n\n"
+    {"set_exception", (PyCFunction)(void (*)(void))future_py_set_exception,
+     METH_FASTCALL | METH_KEYWORDS, PyDoc_STR(
+     "set_exception($self, /, exception)\n--\n\n"
      "Finish with an exception; for executors and tests.\n\n"
      "Raises InvalidStateError if the future is done.")},
     {"set_running_or_notify_cancel", future_py_set_running, METH_NOARGS, PyDoc_STR(

@@ -48,6 +48,27 @@ grow(cf_state *st, PyObject *executor, cf_pool *pool)
     return -1;
 }
 
+/* No thread could be started (the exception is set).  Other threads will run the task;
+   if there is none it is taken back, unless it has begun after all. */
+static PyObject *
+withdraw(FutureObject *f, cf_pool *pool)
+{
+    if (PyErr_ExceptionMatches(PyExc_RuntimeError)
+        && cf_load_relaxed(&pool->threads) > 0 && cf_load_seq(&pool->state) == 0)
+    {
+        PyErr_Clear();
+        return (PyObject *)f;
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    if (cf_future_commit_cancel(f, false)) {
+        Py_DECREF(f);
+        PyErr_SetRaisedException(exc);
+        return NULL;
+    }
+    Py_DECREF(exc);
+    return (PyObject *)f;
+}
+
 static PyObject *
 submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
        PyObject *kwnames)
@@ -67,11 +88,8 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
         cf_pool_raise_closed(st, state);
         return NULL;
     }
-    if (cf_load_relaxed(&pool->threads) < pool->max_workers && !enough_idle(pool)
-        && grow(st, self, pool) < 0)
-    {
-        return NULL;
-    }
+    bool need_thread = cf_load_relaxed(&pool->threads) < pool->max_workers
+        && !enough_idle(pool);
     FutureObject *f = cf_future_new(st, fn, args, nargs, kwnames);
     if (f == NULL) {
         return NULL;
@@ -79,7 +97,10 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     Py_INCREF(f);       /* the queue's */
     cf_taskq_push(&pool->queue, &f->link);
     cf_lot_notify(&pool->lot);
-    /* Closed or broken since: the task is withdrawn, unless it has begun. */
+    if (need_thread && grow(st, self, pool) < 0) {
+        return withdraw(f, pool);
+    }
+    /* Closed or broken since? */
     state = cf_load_seq(&pool->state);
     if (state != 0 && cf_future_commit_cancel(f, false)) {
         Py_DECREF(f);

@@ -8,7 +8,10 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable
-from concurrent.futures.thread import BrokenThreadPool
+from concurrent.futures.thread import (
+    BrokenThreadPool,
+    _WorkItem,  # noqa: F401 -- CPython's test_genericalias imports it from here
+)
 from concurrent.futures.thread import ThreadPoolExecutor as _StandardThreadPoolExecutor
 from typing import Any
 
