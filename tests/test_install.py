@@ -146,7 +146,8 @@ async def main(pool):
             await asyncio.wrap_future(pool.submit(pow, 3, 3)),
             await asyncio.wrap_future(early)]
 
-with old, c.ProcessPoolExecutor(1, mp_context=context) as new, c.ThreadPoolExecutor(1) as threads:
+new = c.ProcessPoolExecutor(1, mp_context=context)
+with old, new, c.ThreadPoolExecutor(1) as threads:
     for pool in old, new:
         print(asyncio.run(main(pool)), list(pool.map(abs, [-1, -2], chunksize=2)))
         assert isinstance(pool.submit(abs, 1), c.Future)

@@ -82,7 +82,8 @@ def test_a_script_in_another_encoding_is_read_as_it_declares(tmp_path):
 
 def test_a_script_behind_a_symbolic_link_imports_from_its_real_folder(tmp_path):
     (tmp_path / "real").mkdir()
-    (tmp_path / "real" / "program.py").write_text("import sys; import beside; print(sys.path[0])")
+    (tmp_path / "real" / "program.py").write_text(
+        "import sys; import beside; print(sys.path[0])")
     (tmp_path / "real" / "beside.py").write_text("")
     (tmp_path / "link.py").symlink_to(tmp_path / "real" / "program.py")
     plain, ours = both("link.py", folder=tmp_path)
@@ -145,7 +146,7 @@ def test_what_cannot_be_run_gets_pythons_message_and_status(tmp_path, arguments)
     "try:\n    f()\nexcept ZeroDivisionError as e:\n    raise KeyError from e",
     "raise ExceptionGroup('g', [ValueError(1), OSError(2)])",
     "import threading; threading.Thread(target=sys.exit).start()",
-    "import atexit; atexit.register(lambda: print('atexit', sys.modules['__main__'].f.__name__))",
+    "import atexit; atexit.register(lambda: print(sys.modules['__main__'].f.__name__))",
 ])
 def test_the_end_of_a_program_is_as_python_makes_it(tmp_path, ending):
     (tmp_path / "program.py").write_text(f"import sys\ndef f():\n    1 / 0\n{ending}\n")

@@ -64,7 +64,7 @@ def _state_of(future: Future[Any]) -> tuple[str, str]:
         text = html.escape(type(exception).__name__)
         return "failed", f'<b>{text}</b>' + (f'<span>{html.escape(message)}</span>'
                                             if message else "")
-    return "finished", f'<code>{html.escape(_safely(_shorten.repr, result))}</code>'
+    return "finished", f'<code>{html.escape(_clip(_safely(_shorten.repr, result)))}</code>'
 
 
 def _safely(describe: Any, value: object) -> str:

@@ -34,6 +34,8 @@ An event loop that has already made its default executor keeps it; others get ou
 from __future__ import annotations
 
 import concurrent.futures as _package
+import contextlib
+import importlib
 import sys
 import threading
 from concurrent.futures import _base, thread
@@ -112,10 +114,8 @@ def _define_lazy_subclasses() -> None:
     # Python 3.14 makes this subclass of the standard ThreadPoolExecutor when it is
     # first asked for: it must not find ours under that name by then.
     if sys.version_info >= (3, 14):
-        try:
-            import concurrent.futures.interpreter
-        except ImportError:     # a Python built without subinterpreters
-            pass
+        with contextlib.suppress(ImportError):      # a Python without subinterpreters
+            importlib.import_module("concurrent.futures.interpreter")
 
 
 def _open_asyncio() -> None:

@@ -45,6 +45,11 @@ EXTRA = (
 PARTS = ("AsCompleted", "Deadlock", "Init", "Shutdown", "Wait")
 
 
+def python_version() -> str:
+    """Such as 3.13."""
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
 class NoTests(Exception):
     """CPython's tests of concurrent.futures are nowhere to be found."""
 
@@ -67,7 +72,7 @@ def find_tests(chosen: str | None = None) -> Path:
         if not _has_tests(folder):
             raise NoTests(f"no test_concurrent_futures in {folder}")
         return folder
-    minor = "%d.%d" % sys.version_info[:2]
+    minor = python_version()
     candidates = [Path("/usr/lib") / f"python{minor}" / "test"]
     try:
         import test
@@ -116,7 +121,7 @@ class Exclusion:
 
     def applies(self, mode: str, implementation: str) -> bool:
         return (mode in self.modes and implementation in self.implementations
-                and (not self.python or self.python == "%d.%d" % sys.version_info[:2]))
+                and (not self.python or self.python == python_version()))
 
     def matches(self, test: str) -> bool:
         return fnmatch.fnmatchcase(test, self.pattern)

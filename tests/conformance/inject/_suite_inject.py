@@ -139,6 +139,7 @@ def _complete_test_support():
     """A newer test package on an older interpreter: what test.support lacks."""
     import inspect
     import unittest
+
     from test import support
     if not hasattr(support, "Py_GIL_DISABLED"):
         support.Py_GIL_DISABLED = False
