@@ -15,6 +15,7 @@ typedef enum { NEW, RUNNING, CLOSED } phase;
 
 typedef struct {
     PyObject_HEAD
+    PyObject *module;           /* owned: the state must outlive this object */
     phase phase;
     _Atomic bool busy;          /* a thread is in next(); guards all below */
     cf_deadline until;
@@ -265,7 +266,7 @@ static PyObject *
 map_tp_iternext(PyObject *op)
 {
     MapIteratorObject *m = (MapIteratorObject *)op;
-    cf_state *st = cf_state_of(Py_TYPE(op));
+    cf_state *st = cf_state_of_module(m->module);
     if (!enter(m)) {
         return NULL;
     }
@@ -288,7 +289,7 @@ map_py_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (!enter(m)) {
         return NULL;
     }
-    close_it(m, cf_state_of(Py_TYPE(op)), m->phase == RUNNING);
+    close_it(m, cf_state_of_module(m->module), m->phase == RUNNING);
     leave(m);
     Py_RETURN_NONE;
 }
@@ -298,6 +299,7 @@ map_tp_traverse(PyObject *op, visitproc visit, void *arg)
 {
     MapIteratorObject *m = (MapIteratorObject *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(m->module);
     Py_VISIT(m->executor_ref);
     Py_VISIT(m->fn);
     Py_VISIT(m->iterators);
@@ -311,7 +313,12 @@ static int
 map_tp_clear(PyObject *op)
 {
     MapIteratorObject *m = (MapIteratorObject *)op;
-    close_it(m, cf_state_of(Py_TYPE(op)), m->phase == RUNNING);
+    if (m->module != NULL) {
+        cf_state *st = cf_state_of_module(m->module);
+        /* A state without the type is being taken down with all who could care. */
+        close_it(m, st, m->phase == RUNNING && st->future_type != NULL);
+        Py_CLEAR(m->module);
+    }
     return 0;
 }
 
@@ -352,20 +359,31 @@ static PyType_Spec map_spec = {
 
 /* ---- Executor.map ---- */
 
-/* The keyword arguments of map(); -1 with TypeError or ValueError. */
+/* The keyword arguments of map(), which can be `fn` too if there is nothing to iterate
+   over; -1 with TypeError or ValueError. */
 static int
-parse_options(PyObject *kwargs, cf_deadline *until, Py_ssize_t *buffersize)
+parse_options(PyObject *kwargs, PyObject **fn, cf_deadline *until, Py_ssize_t *buffersize)
 {
-    static char *names[] = {"timeout", "chunksize", "buffersize", NULL};
-    PyObject *timeout = Py_None, *chunksize = NULL, *buffer = Py_None;
+    static char *names[] = {"timeout", "chunksize", "buffersize", "fn", NULL};
+    PyObject *timeout = Py_None, *chunksize = NULL, *buffer = Py_None, *by_name = NULL;
     PyObject *empty = PyTuple_New(0);
     if (empty == NULL) {
         return -1;
     }
-    int ok = PyArg_ParseTupleAndKeywords(empty, kwargs, "|$OOO:map", names, &timeout,
-                                         &chunksize, &buffer);
+    int ok = PyArg_ParseTupleAndKeywords(empty, kwargs, "|$OOOO:map", names, &timeout,
+                                         &chunksize, &buffer, &by_name);
     Py_DECREF(empty);
     if (!ok) {
+        return -1;
+    }
+    if (by_name != NULL && *fn != NULL) {
+        PyErr_SetString(PyExc_TypeError, "map() got multiple values for argument 'fn'");
+        return -1;
+    }
+    *fn = by_name != NULL ? by_name : *fn;
+    if (*fn == NULL) {
+        PyErr_SetString(PyExc_TypeError,
+                        "map() missing 1 required positional argument: 'fn'");
         return -1;
     }
     *buffersize = 0;
@@ -383,7 +401,7 @@ parse_options(PyObject *kwargs, cf_deadline *until, Py_ssize_t *buffersize)
         *buffersize = overflow > 0 || size > PY_SSIZE_T_MAX ? PY_SSIZE_T_MAX
                                                             : (Py_ssize_t)size;
     }
-    return cf_deadline_from_timeout(timeout, until);
+    return cf_deadline_from_now(timeout, until);
 }
 
 PyObject *
@@ -392,21 +410,21 @@ cf_executor_py_map(PyObject *self, PyObject *args, PyObject *kwargs)
     cf_state *st = cf_state_of(Py_TYPE(self));
     cf_deadline until;
     Py_ssize_t buffersize, iterables = PyTuple_GET_SIZE(args) - 1;
-    if (iterables < 0) {
-        PyErr_SetString(PyExc_TypeError,
-                        "map() missing 1 required positional argument: 'fn'");
+    PyObject *fn = iterables < 0 ? NULL : PyTuple_GET_ITEM(args, 0);
+    if (parse_options(kwargs, &fn, &until, &buffersize) < 0) {
         return NULL;
     }
-    if (parse_options(kwargs, &until, &buffersize) < 0) {
-        return NULL;
+    if (iterables < 0) {
+        iterables = 0;
     }
     MapIteratorObject *m = (MapIteratorObject *)st->MapIterator->tp_alloc(st->MapIterator, 0);
     if (m == NULL) {
         return NULL;
     }
     submitter s = {NULL, NULL};
+    m->module = Py_NewRef(PyType_GetModule(st->MapIterator));
     m->until = until;
-    m->fn = Py_NewRef(PyTuple_GET_ITEM(args, 0));
+    m->fn = Py_NewRef(fn);
     m->iterators = PyTuple_New(iterables);
     if (m->iterators == NULL) {
         goto error;
@@ -453,7 +471,7 @@ error:
 static PyMethodDef executor_methods[] = {
     {"map", (PyCFunction)(void (*)(void))cf_executor_py_map,
      METH_VARARGS | METH_KEYWORDS, PyDoc_STR(
-     "map($self, fn, /, *iterables, timeout=None, chunksize=1, buffersize=None)\n--\n\n"
+     "map($self, fn, *iterables, timeout=None, chunksize=1, buffersize=None)\n--\n\n"
      "Like map(fn, *iterables), with the calls made by the executor.\n\n"
      "All calls are submitted at once, through self.submit, and the results come in\n"
      "order.  timeout: seconds from now for all results (None: no limit), after which\n"
@@ -466,7 +484,7 @@ static PyMethodDef executor_methods[] = {
 };
 
 static PyType_Slot executor_slots[] = {
-    {Py_tp_doc, PyDoc_STR("What all executors share.")},
+    {Py_tp_doc, PyDoc_STR("Executor()\n--\n\nWhat all executors share.")},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_methods, executor_methods},
     {0, NULL},

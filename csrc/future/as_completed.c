@@ -14,6 +14,7 @@ typedef enum { NEW, RUNNING, CLOSED } phase;
 
 typedef struct {
     PyObject_HEAD
+    PyObject *module;           /* owned: the state must outlive this object */
     phase phase;
     _Atomic bool busy;          /* a thread is in next(); guards all below */
     PyObject *fs, *timeout;     /* until the first next() */
@@ -91,7 +92,7 @@ distinct(PyObject *fs)
 static int
 start(AsCompletedObject *self, cf_state *st)
 {
-    if (cf_deadline_from_timeout(self->timeout, &self->until) < 0) {
+    if (cf_deadline_from_now(self->timeout, &self->until) < 0) {
         return -1;
     }
     PyObject *list = distinct(self->fs);
@@ -135,8 +136,14 @@ next_done(AsCompletedObject *self, cf_state *st)
     cf_watched *item = cf_watched_of(self->ready);
     self->ready = item->hook.ticket.next;
     self->left--;
-    item->hook.set = NULL;      /* posted tickets hang nowhere */
     PyObject *future = item->future;
+    if (item->hook.set != NULL) {
+        /* The ticket hangs nowhere any more, but its poster may still be about: without
+           a GIL we can be here between the post and the change of state.  The lock is
+           free when both are over. */
+        cf_future_unhook((FutureObject *)future, &item->hook);
+        item->hook.set = NULL;
+    }
     item->future = NULL;
     if (item->waiter != NULL) {
         PyObject *r = PyObject_CallFunctionObjArgs(st->unwatch_foreign, future,
@@ -154,7 +161,7 @@ static PyObject *
 as_completed_tp_iternext(PyObject *op)
 {
     AsCompletedObject *self = (AsCompletedObject *)op;
-    cf_state *st = cf_state_of(Py_TYPE(op));
+    cf_state *st = cf_state_of_module(self->module);
     if (!enter(self)) {
         return NULL;
     }
@@ -176,7 +183,7 @@ as_completed_py_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (!enter(self)) {
         return NULL;
     }
-    close_it(self, cf_state_of(Py_TYPE(op)));
+    close_it(self, cf_state_of_module(self->module));
     leave(self);
     Py_RETURN_NONE;
 }
@@ -186,6 +193,7 @@ as_completed_tp_traverse(PyObject *op, visitproc visit, void *arg)
 {
     AsCompletedObject *self = (AsCompletedObject *)op;
     Py_VISIT(Py_TYPE(op));
+    Py_VISIT(self->module);
     Py_VISIT(self->fs);
     Py_VISIT(self->timeout);
     if (self->watch != NULL) {
@@ -200,7 +208,11 @@ as_completed_tp_traverse(PyObject *op, visitproc visit, void *arg)
 static int
 as_completed_tp_clear(PyObject *op)
 {
-    close_it((AsCompletedObject *)op, cf_state_of(Py_TYPE(op)));
+    AsCompletedObject *self = (AsCompletedObject *)op;
+    if (self->module != NULL) {
+        close_it(self, cf_state_of_module(self->module));
+        Py_CLEAR(self->module);
+    }
     return 0;
 }
 
@@ -261,6 +273,7 @@ cf_py_as_completed(PyObject *module, PyObject *args, PyObject *kwargs)
     if (self == NULL) {
         return NULL;
     }
+    self->module = Py_NewRef(module);
     self->fs = Py_NewRef(fs);
     self->timeout = Py_NewRef(timeout);
     return (PyObject *)self;

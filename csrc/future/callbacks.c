@@ -37,7 +37,11 @@ cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
     }
     hook->hook.kind = CF_HOOK_CALLBACK;
     hook->fn = Py_NewRef(fn);
-    cf_future_track(f);
+    if (!(f->has & (CF_HAS_CALL | CF_HAS_TRACE))) {
+        /* A pool's future is held by the pool until its callbacks have run and are
+           dropped: until then it is no garbage, whatever they refer to. */
+        cf_future_track(f);
+    }
 
     word = cf_cell_lock(&f->cell);
     PyObject *list = f->emulation == NULL ? NULL : f->emulation->callbacks;
@@ -135,8 +139,8 @@ cf_future_run_callbacks(cf_state *st, FutureObject *f)
 int
 cf_future_callbacks(cf_state *st, FutureObject *f)
 {
-    if (Py_IS_TYPE(f, (PyTypeObject *)st->future_type)) {
-        uint32_t word = cf_future_load(f);
+    uint32_t word = cf_future_load(f);
+    if (Py_IS_TYPE(f, (PyTypeObject *)st->future_type) && !(word & CF_OVERRIDDEN)) {
         if (!(word & CF_HOOKED) && f->emulation == NULL) {
             return 0;
         }

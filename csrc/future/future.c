@@ -221,8 +221,10 @@ cf_future_commit_finish(cf_state *st, FutureObject *f, PyObject *result, bool fa
     if (word & CF_HOOKED) {
         cf_future_post_tickets_lock_held(f, failed);
     }
+    /* set_exception(None) is told to waiters as a failure, but is a result. */
+    bool raises = failed && result != Py_None;
     cf_cell_unlock(&f->cell, word & CF_RUNNING,
-                   CF_STATE_FINISHED | (failed ? CF_FAILED : 0));
+                   CF_STATE_FINISHED | (raises ? CF_FAILED : 0));
     cf_future_drop_call(f);       /* set_result() on a future that a pool has not begun */
     return 1;
 }

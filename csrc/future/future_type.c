@@ -26,18 +26,18 @@ parse_one(const char *method, const char *name, PyObject *missing, PyObject *con
 {
     Py_ssize_t nkw = kwnames == NULL ? 0 : PyTuple_GET_SIZE(kwnames);
     *value = missing;
-    if (nargs + nkw > 1) {
-        PyErr_Format(PyExc_TypeError, "Future.%s() takes %s 1 argument (%zd given)",
-                     method, missing == NULL ? "exactly" : "at most", nargs + nkw);
-        return -1;
-    }
-    if (nkw == 1) {
-        PyObject *key = PyTuple_GET_ITEM(kwnames, 0);
+    for (Py_ssize_t i = 0; i < nkw; i++) {
+        PyObject *key = PyTuple_GET_ITEM(kwnames, i);
         if (PyUnicode_CompareWithASCIIString(key, name) != 0) {
             PyErr_Format(PyExc_TypeError,
                          "Future.%s() got an unexpected keyword argument %R", method, key);
             return -1;
         }
+    }
+    if (nargs + nkw > 1) {
+        PyErr_Format(PyExc_TypeError, "Future.%s() takes %s 1 argument (%zd given)",
+                     method, missing == NULL ? "exactly" : "at most", nargs + nkw);
+        return -1;
     }
     if (nargs + nkw == 1) {
         *value = args[0];
@@ -155,9 +155,7 @@ future_py_set_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     if (parse_one("set_exception", "exception", NULL, args, nargs, kwnames, &exc) < 0) {
         return NULL;
     }
-    bool failed = exc != Py_None;
-    if (cf_future_finish(state_of(self), (FutureObject *)self, Py_NewRef(exc),
-                         failed) < 0) {
+    if (cf_future_finish(state_of(self), (FutureObject *)self, Py_NewRef(exc), true) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -178,16 +176,7 @@ future_py_set_running(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (!unexpected) {
         Py_RETURN_FALSE;
     }
-    PyObject *id = PyLong_FromVoidPtr(self);
-    PyObject *text = id == NULL ? NULL : PyUnicode_FromFormat(
-        "Future %S in unexpected state: %U", id,
-        cf_future_state_name(st, cf_future_load(f)));
-    Py_XDECREF(id);
-    if (text == NULL) {
-        return NULL;
-    }
-    PyObject *r = PyObject_CallFunctionObjArgs(st->log_critical, text, Py_None, NULL);
-    Py_DECREF(text);
+    PyObject *r = PyObject_CallOneArg(st->log_unexpected_state, self);
     if (r == NULL) {
         return NULL;
     }
@@ -264,12 +253,12 @@ future_tp_repr(PyObject *self)
     if (name == NULL) {
         return NULL;
     }
-    bool snapshot_failed = false;
+    bool failed = false;
     PyObject *result = NULL;
     uint32_t word = cf_cell_lock(&f->cell);
     if (word & CF_DONE) {
         result = Py_XNewRef(f->result);
-        snapshot_failed = (word & CF_FAILED) != 0;
+        failed = (word & CF_FAILED) != 0;
     }
     cf_cell_unlock(&f->cell, 0, 0);
     const char *state = (word & CF_CANCELLED) ? words[2]
@@ -277,11 +266,14 @@ future_tp_repr(PyObject *self)
                       : (word & CF_RUNNING) ? words[1] : words[0];
     PyObject *repr;
     if (state == words[3]) {
-        PyObject *of = PyType_GetName(Py_TYPE(result == NULL ? Py_None : result));
+        cf_state *st = state_of(self);
+        PyObject *type = PyObject_GetAttr(result == NULL ? Py_None : result, st->str_class);
+        PyObject *of = type == NULL ? NULL : PyObject_GetAttr(type, st->str_name);
         repr = of == NULL ? NULL : PyUnicode_FromFormat(
-            "<%U at %p state=%s %s %U>", name, self, state,
-            snapshot_failed ? "raised" : "returned", of);
+            "<%U at %p state=%s %s %S>", name, self, state, failed ? "raised" : "returned",
+            of);
         Py_XDECREF(of);
+        Py_XDECREF(type);
     }
     else {
         repr = PyUnicode_FromFormat("<%U at %p state=%s>", name, self, state);
@@ -318,7 +310,14 @@ future_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
 static int
 future_tp_setattro(PyObject *self, PyObject *name, PyObject *value)
 {
-    cf_future_track((FutureObject *)self);
+    FutureObject *f = (FutureObject *)self;
+    cf_future_track(f);
+    if (PyUnicode_Check(name)
+        && PyUnicode_CompareWithASCIIString(name, "_invoke_callbacks") == 0)
+    {
+        uint32_t word = cf_cell_lock(&f->cell);
+        cf_cell_unlock(&f->cell, 0, CF_OVERRIDDEN & ~word);
+    }
     return PyObject_GenericSetAttr(self, name, value);
 }
 
@@ -437,7 +436,7 @@ static PyMethodDef future_methods[] = {
 };
 
 static PyType_Slot future_slots[] = {
-    {Py_tp_doc, PyDoc_STR("The engine of cfutures.Future.")},
+    {Py_tp_doc, PyDoc_STR("Future()\n--\n\nThe engine of cfutures.Future.")},
     {Py_tp_new, PyType_GenericNew},
     {Py_tp_init, future_tp_init},
     {Py_tp_dealloc, future_tp_dealloc},

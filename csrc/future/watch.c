@@ -86,6 +86,11 @@ cf_watch_add_types(PyObject *module, cf_state *st)
 static PyObject *
 foreign_state(PyObject *future)
 {
+    PyObject *condition = PyObject_GetAttrString(future, "_condition");
+    if (condition == NULL) {
+        return NULL;        /* the attribute that the standard library misses first */
+    }
+    Py_DECREF(condition);
     return PyObject_GetAttrString(future, "_state");
 }
 
@@ -161,12 +166,15 @@ watch_foreign(cf_state *st, cf_watch *w, cf_watched *item)
     }
     waiter->set = &w->set;
     waiter->ticket = &item->hook.ticket;
-    item->waiter = (PyObject *)waiter;
     PyObject *done = PyObject_CallFunctionObjArgs(st->watch_foreign, item->future,
                                                   waiter, NULL);
     if (done == NULL) {
+        /* Interrupted half-way it may be in the list; there it does no harm. */
+        waiter_detach((PyObject *)waiter);
+        Py_DECREF(waiter);
         return -1;
     }
+    item->waiter = (PyObject *)waiter;
     int truth = PyObject_IsTrue(done);
     Py_DECREF(done);
     if (truth > 0) {
@@ -215,7 +223,7 @@ cf_watch_free(cf_state *st, cf_watch *w)
             /* First the pointer, so that nothing dangles if the list cannot be
                cleaned: a waiter that nobody waits with is harmless there. */
             waiter_detach(waiter);
-            if (future != NULL) {
+            if (future != NULL && st->unwatch_foreign != NULL) {
                 PyObject *r = PyObject_CallFunctionObjArgs(st->unwatch_foreign, future,
                                                            waiter, NULL);
                 if (r == NULL) {

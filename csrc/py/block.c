@@ -1,5 +1,6 @@
 #include "py/block.h"
 
+#include <errno.h>
 #include <math.h>
 
 #include "plat/wait.h"
@@ -109,9 +110,15 @@ cf_block(cf_word *cell, uint32_t mask, cf_deadline until)
         if (first) {
             cf_spin_learn(&callers_spin, start);
         }
+        int saved_errno = errno;
         cf_gil_take(ts);
         if (st == CF_OK) {
             return 1;
+        }
+        if (st == CF_SYSTEM) {
+            errno = saved_errno;
+            PyErr_SetFromErrno(PyExc_OSError);
+            return -1;
         }
         if (PyErr_CheckSignals() < 0) {
             return -1;
@@ -123,22 +130,41 @@ cf_block(cf_word *cell, uint32_t mask, cf_deadline until)
 }
 
 int
+cf_deadline_from_now(PyObject *timeout, cf_deadline *until)
+{
+    if (timeout != NULL && timeout != Py_None) {
+        /* The sum is not needed, but its error is the standard library's. */
+        PyObject *now = PyFloat_FromDouble((double)cf_now() / 1e9);
+        PyObject *end = now == NULL ? NULL : PyNumber_Add(timeout, now);
+        Py_XDECREF(now);
+        if (end == NULL) {
+            return -1;
+        }
+        Py_DECREF(end);
+    }
+    return cf_deadline_from_timeout(timeout, until);
+}
+
+int
 cf_deadline_from_timeout(PyObject *timeout, cf_deadline *until)
 {
     if (timeout == NULL || timeout == Py_None) {
         *until = CF_FOREVER;
         return 0;
     }
-    double seconds = PyFloat_AsDouble(timeout);
+    /* This is how the standard library finds out that it is no number, and its text. */
+    PyObject *zero = PyLong_FromLong(0);
+    if (zero == NULL) {
+        return -1;
+    }
+    int positive = PyObject_RichCompareBool(timeout, zero, Py_GT);
+    Py_DECREF(zero);
+    double seconds = positive < 0 ? -1.0 : PyFloat_AsDouble(timeout);
     if (seconds == -1.0 && PyErr_Occurred()) {
         return -1;
     }
-    if (isnan(seconds)) {
-        PyErr_SetString(PyExc_ValueError, "Invalid value NaN (not a number)");
-        return -1;
-    }
     int64_t now = cf_now();
-    if (seconds <= 0) {
+    if (!(seconds > 0)) {       /* NaN too */
         *until = CF_NO_WAIT;
     }
     else if (seconds * 1e9 >= (double)(CF_FOREVER - now)) {

@@ -7,11 +7,14 @@
 #include "sync/cell.h"
 
 /* None or a number of seconds (int, float, or what has __float__) to a deadline.
-   Infinity and None are CF_FOREVER.  0, or -1 with TypeError, or ValueError for NaN. */
+   Infinity and None are CF_FOREVER; 0, less, and NaN do not wait.  0, or -1 with a
+   TypeError: `_from_timeout` with the text of a comparison with 0, `_from_now` with that
+   of a sum, as the standard library has it here and there. */
 int cf_deadline_from_timeout(PyObject *timeout, cf_deadline *until);
+int cf_deadline_from_now(PyObject *timeout, cf_deadline *until);
 
 /* Wait until `*cell & mask`, spinning first and then asleep.  Ctrl-C ends it.
-   1: so it is; 0: the deadline has passed; -1: a signal handler raised. */
+   1: so it is; 0: the deadline has passed; -1: a signal handler raised, or OSError. */
 int cf_block(cf_word *cell, uint32_t mask, cf_deadline until);
 
 /* Let go of the GIL for a wait of our own, and take it back.  Between two of our

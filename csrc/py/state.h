@@ -28,14 +28,16 @@
     X(broken_thread_pool)                                                        \
     X(done_and_not_done)    /* the named tuple that wait() returns */            \
     X(log_callback_error)   /* (future, exception) */                            \
-    X(log_critical)         /* (message, exception or None) */                   \
+    X(log_critical)         /* (message, exception) */                           \
+    X(log_unexpected_state) /* (future) */                                       \
     X(new_condition)        /* threading.Condition */                            \
     X(finish_emulated)      /* (future, how, value): see future/emulation.c */   \
     X(watch_foreign)        /* (future, waiter) -> bool: it is done already */   \
     X(unwatch_foreign)      /* (future, waiter) */                               \
     X(state_pending) X(state_running) X(state_cancelled)                         \
     X(state_cancelled_and_notified) X(state_finished)                            \
-    X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)
+    X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)    \
+    X(str_class) X(str_name)
 
 typedef struct {
 #define X(name) PyTypeObject *name;
@@ -59,7 +61,9 @@ cf_state_of_module(PyObject *module)
     return (cf_state *)PyModule_GetState(module);
 }
 
-/* The state for an instance of one of our types, or of a subclass of one. */
+/* The state for an instance of one of our types, or of a subclass of one.  Not for
+   tp_clear and tp_dealloc: when the interpreter takes modules down the type may have been
+   cleared before its instances; those that need the state hold the module. */
 static inline cf_state *
 cf_state_of(PyTypeObject *type)
 {

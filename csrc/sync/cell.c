@@ -53,7 +53,7 @@ cf_cell_wait(cf_word *cell, uint32_t mask, cf_deadline until)
         /* The kernel compares the whole word: a state that changed since is not
            slept on, and whoever changes it from here on sees CF_SLEEPERS. */
         cf_status st = cf_wait32(cell, now | CF_SLEEPERS, until, CF_PRIVATE);
-        if (st == CF_TIMEDOUT || st == CF_INTR) {
+        if (st == CF_TIMEDOUT || st == CF_INTR || st == CF_SYSTEM) {
             return (cf_load_acquire(cell) & mask) ? CF_OK : st;
         }
     }

@@ -48,6 +48,7 @@
 #define CF_SLEEPERS  (1u << 6)
 #define CF_HOOKED    (1u << 7)      /* somebody must be told when it is done */
 #define CF_EMULATED  (1u << 8)      /* the standard library's private view exists */
+#define CF_OVERRIDDEN (1u << 9)     /* the instance has an _invoke_callbacks of its own */
 
 uint32_t cf_cell_lock_contended(cf_word *cell);
 
@@ -83,7 +84,7 @@ cf_cell_unlock(cf_word *cell, uint32_t clear, uint32_t set)
 }
 
 /* Sleep (at once: see cf_spin_until) until `*cell & mask`.  Call with the GIL
-   released.  CF_OK, CF_TIMEDOUT or CF_INTR. */
+   released.  CF_OK, CF_TIMEDOUT, CF_INTR or CF_SYSTEM (errno). */
 cf_status cf_cell_wait(cf_word *cell, uint32_t mask, cf_deadline until);
 
 #endif

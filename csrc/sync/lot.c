@@ -133,7 +133,9 @@ cf_lot_wait(cf_lot *lot, cf_berth *berth)
         }
     }
     while (cf_load_acquire(&berth->word) == PARKED) {
-        cf_wait32(&berth->word, PARKED, CF_FOREVER, CF_PRIVATE);
+        if (cf_wait32(&berth->word, PARKED, CF_FOREVER, CF_PRIVATE) == CF_SYSTEM) {
+            cf_yield();     /* no way to sleep here: at least let others run */
+        }
     }
     if (cf_load_relaxed(&berth->word) == CALLED) {
         berth->searching = true;

@@ -60,7 +60,7 @@ take_linked(cf_taskq *q)
 }
 
 cf_link *
-cf_taskq_pop(cf_taskq *q)
+cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
 {
     if (cf_taskq_length(q) == 0) {
         return NULL;
@@ -70,6 +70,10 @@ cf_taskq_pop(cf_taskq *q)
     for (unsigned tries = 1; cf_taskq_length(q) != 0; tries++) {
         task = take_linked(q);
         if (task != NULL) {
+            if (busy != NULL) {
+                /* relaxed: the subtraction behind it releases */
+                cf_store_relaxed(busy, true);
+            }
             atomic_fetch_sub_explicit(&q->length, 1, memory_order_seq_cst);
             break;
         }
@@ -94,11 +98,15 @@ void
 cf_taskq_after_fork(cf_taskq *q)
 {
     cf_store_relaxed(&q->lock.word, 0);
-    /* Count again what is linked: a producer may have been in the middle. */
+    /* A producer may have been between its two steps: what can be reached from the
+       head is the queue from now on. */
     uint32_t linked = 0;
+    cf_link *last = q->head;
     for (cf_link *node = q->head; node != NULL; node = cf_load_relaxed(&node->next)) {
         linked += node != &q->stub;
+        last = node;
     }
+    cf_store_relaxed(&q->tail, last);
     uint32_t closed = cf_load_relaxed(&q->length) & CF_TASKQ_CLOSED;
     cf_store_relaxed(&q->length, closed | linked);
 }

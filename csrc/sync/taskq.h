@@ -39,8 +39,10 @@ void cf_taskq_init(cf_taskq *q);
 /* Append a task.  The caller then tells an idle worker: cf_lot_notify(). */
 void cf_taskq_push(cf_taskq *q, cf_link *task);
 
-/* Take the oldest task, or NULL if there is none. */
-cf_link *cf_taskq_pop(cf_taskq *q);
+/* Take the oldest task, or NULL if there is none.  With a task `*busy` (may be NULL)
+   becomes true before the length goes down: who reads the length first and the flags
+   of the workers then never counts a worker as idle that has just taken a task. */
+cf_link *cf_taskq_pop(cf_taskq *q, _Atomic bool *busy);
 
 /* From now on idle workers find a reason to be awake. */
 void cf_taskq_close(cf_taskq *q);
@@ -53,7 +55,7 @@ cf_taskq_length(cf_taskq *q)
 }
 
 /* For the one thread of a forked child: forget who held the lock.  A task that
-   another thread was just linking may be lost; its length is forgotten too. */
+   another thread was just linking may be lost; then it is not counted either. */
 void cf_taskq_after_fork(cf_taskq *q);
 
 #endif

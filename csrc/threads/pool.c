@@ -9,7 +9,7 @@ future_of(cf_link *link)
 }
 
 cf_pool *
-cf_pool_new(cf_state *st, uint32_t max_workers, uint32_t number)
+cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number)
 {
     cf_pool *pool = PyMem_RawCalloc(1, sizeof *pool);
     if (pool == NULL) {
@@ -19,9 +19,11 @@ cf_pool_new(cf_state *st, uint32_t max_workers, uint32_t number)
     cf_taskq_init(&pool->queue);
     cf_lot_init(&pool->lot, &pool->queue.length);
     cf_store_relaxed(&pool->refs, 1);
+    pool->module = Py_NewRef(module);
     pool->max_workers = max_workers;
     pool->number = number;
 
+    cf_state *st = cf_state_of_module(module);
     cf_spinlock_lock(&st->pools_lock);
     pool->next = st->pools;
     if (st->pools != NULL) {
@@ -39,11 +41,12 @@ cf_pool_incref(cf_pool *pool)
 }
 
 void
-cf_pool_decref(cf_state *st, cf_pool *pool)
+cf_pool_decref(cf_pool *pool)
 {
     if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
+    cf_state *st = cf_state_of_module(pool->module);
     cf_spinlock_lock(&st->pools_lock);
     if (pool->prev != NULL) {
         pool->prev->next = pool->next;
@@ -57,9 +60,10 @@ cf_pool_decref(cf_state *st, cf_pool *pool)
     cf_spinlock_unlock(&st->pools_lock);
     /* Only what its submitter withdrew can be left. */
     cf_link *link;
-    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+    while ((link = cf_taskq_pop(&pool->queue, NULL)) != NULL) {
         Py_DECREF(future_of(link));
     }
+    Py_DECREF(pool->module);
     PyMem_RawFree(pool);
 }
 
@@ -76,7 +80,7 @@ cf_pool_cancel_queued(cf_state *st, cf_pool *pool)
 {
     PyObject *first = NULL;
     cf_link *link;
-    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+    while ((link = cf_taskq_pop(&pool->queue, NULL)) != NULL) {
         FutureObject *f = future_of(link);
         int r = cf_future_cancel(st, f);
         if (r > 0) {
@@ -111,7 +115,7 @@ cf_pool_break(cf_state *st, cf_pool *pool)
 {
     atomic_fetch_or_explicit(&pool->state, CF_POOL_BROKEN, memory_order_seq_cst);
     cf_link *link;
-    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+    while ((link = cf_taskq_pop(&pool->queue, NULL)) != NULL) {
         FutureObject *f = future_of(link);
         bool unexpected;
         if (cf_future_claim(st, f, &unexpected)) {
@@ -159,7 +163,7 @@ forked(cf_state *st, cf_pool *pool)
     atomic_fetch_or_explicit(&pool->state, CF_POOL_FORKED, memory_order_relaxed);
     cf_taskq_close(&pool->queue);
     cf_link *link;
-    while ((link = cf_taskq_pop(&pool->queue)) != NULL) {
+    while ((link = cf_taskq_pop(&pool->queue, NULL)) != NULL) {
         FutureObject *f = future_of(link);
         cf_future_abandon(f, NULL);
         Py_DECREF(f);

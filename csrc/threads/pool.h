@@ -42,14 +42,15 @@ typedef struct cf_pool {
     cf_word threads;            /* started, or being started; never more than max */
     uint32_t number;            /* for the trace: N of "ThreadPoolExecutor-N_M" */
     int64_t switch_interval;    /* nanoseconds */
+    PyObject *module;           /* owned: the state must outlive the pool */
     cf_spinlock workers_lock;
     cf_worker *workers;         /* guarded by workers_lock; those that run */
     struct cf_pool *prev, *next;    /* guarded by the module's pools_lock */
 } cf_pool;
 
-cf_pool *cf_pool_new(cf_state *st, uint32_t max_workers, uint32_t number);
+cf_pool *cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number);
 void cf_pool_incref(cf_pool *pool);
-void cf_pool_decref(cf_state *st, cf_pool *pool);
+void cf_pool_decref(cf_pool *pool);
 
 /* Stop taking tasks, for the reason `bit`; workers drain the queue and leave. */
 void cf_pool_close(cf_pool *pool, uint32_t bit);

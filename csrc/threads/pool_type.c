@@ -11,7 +11,8 @@ self_of(PyObject *self)
 
 /* ---- submit ---- */
 
-/* More workers are idle than tasks wait. */
+/* There is an idle worker for each task that waits.  The length is read first: see
+   cf_taskq_pop(). */
 static bool
 enough_idle(cf_pool *pool)
 {
@@ -21,7 +22,7 @@ enough_idle(cf_pool *pool)
         idle += !cf_load_acquire(&w->busy);
     }
     cf_spinlock_unlock(&pool->workers_lock);
-    return idle > waiting;
+    return idle >= waiting;
 }
 
 /* Start one more thread, through Python.  0, or -1 with an exception. */
@@ -44,8 +45,20 @@ grow(cf_state *st, PyObject *executor, cf_pool *pool)
         Py_DECREF(r);
         return 0;
     }
-    atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
+    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+        atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
+    }
+    /* else Ctrl-C while the thread was starting: it is on its way all the same */
     return -1;
+}
+
+static bool
+has_workers(cf_pool *pool)
+{
+    cf_spinlock_lock(&pool->workers_lock);
+    bool some = pool->workers != NULL;
+    cf_spinlock_unlock(&pool->workers_lock);
+    return some;
 }
 
 /* No thread could be started (the exception is set).  Other threads will run the task;
@@ -53,8 +66,8 @@ grow(cf_state *st, PyObject *executor, cf_pool *pool)
 static PyObject *
 withdraw(FutureObject *f, cf_pool *pool)
 {
-    if (PyErr_ExceptionMatches(PyExc_RuntimeError)
-        && cf_load_relaxed(&pool->threads) > 0 && cf_load_seq(&pool->state) == 0)
+    if (PyErr_ExceptionMatches(PyExc_RuntimeError) && has_workers(pool)
+        && cf_load_seq(&pool->state) == 0)
     {
         PyErr_Clear();
         return (PyObject *)f;
@@ -88,8 +101,6 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
         cf_pool_raise_closed(st, state);
         return NULL;
     }
-    bool need_thread = cf_load_relaxed(&pool->threads) < pool->max_workers
-        && !enough_idle(pool);
     FutureObject *f = cf_future_new(st, fn, args, nargs, kwnames);
     if (f == NULL) {
         return NULL;
@@ -97,8 +108,15 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     Py_INCREF(f);       /* the queue's */
     cf_taskq_push(&pool->queue, &f->link);
     cf_lot_notify(&pool->lot);
-    if (need_thread && grow(st, self, pool) < 0) {
-        return withdraw(f, pool);
+    if (cf_load_relaxed(&pool->threads) < pool->max_workers && !enough_idle(pool)) {
+        if (grow(st, self, pool) < 0) {
+            return withdraw(f, pool);
+        }
+        /* The exit hook sets `finalizing`, then closes the pools of the threads that it
+           finds; this thread may have come after it looked. */
+        if (cf_load_seq(&st->finalizing)) {
+            cf_pool_close(pool, CF_POOL_FINALIZING);
+        }
     }
     /* Closed or broken since? */
     state = cf_load_seq(&pool->state);
@@ -131,8 +149,8 @@ pool_py_open(PyObject *self, PyObject *args)
     if (!PyArg_ParseTuple(args, "IId:_open", &max_workers, &number, &switch_interval)) {
         return NULL;
     }
-    cf_state *st = cf_state_of(Py_TYPE(self));
-    cf_pool *pool = cf_pool_new(st, max_workers, number);
+    PyObject *module = PyType_GetModuleByDef(Py_TYPE(self), &cf_module_def);
+    cf_pool *pool = cf_pool_new(module, max_workers, number);
     if (pool == NULL) {
         return NULL;
     }
@@ -141,7 +159,7 @@ pool_py_open(PyObject *self, PyObject *args)
     self_of(self)->pool = pool;
     if (old != NULL) {          /* __init__ called again */
         cf_pool_close(old, CF_POOL_SHUTDOWN);
-        cf_pool_decref(st, old);
+        cf_pool_decref(old);
     }
     Py_RETURN_NONE;
 }
@@ -211,7 +229,7 @@ pool_tp_dealloc(PyObject *self)
     if (pool != NULL) {
         /* Collected: what is queued is still done, then the threads leave. */
         cf_pool_close(pool, CF_POOL_SHUTDOWN);
-        cf_pool_decref(cf_state_of(type), pool);
+        cf_pool_decref(pool);
     }
     type->tp_free(self);
     Py_DECREF(type);

@@ -55,16 +55,17 @@ run_task(cf_state *st, cf_pool *pool, cf_worker *w, FutureObject *f)
     if (failed) {
         result = PyErr_GetRaisedException();
     }
-    atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
     /* Idle before the result is seen: whoever gets it and submits again finds this
-       worker free, not a reason to start another one.  Callbacks keep it busy. */
-    if (!(cf_future_load(f) & (CF_HOOKED | CF_EMULATED))) {
+       worker free, not a reason to start another one.  Callbacks keep it busy, and so
+       does the end of a future that nobody else holds: its result may have a
+       destructor. */
+    if (!(cf_future_load(f) & (CF_HOOKED | CF_EMULATED)) && Py_REFCNT(f) > 1) {
         cf_store_release(&w->busy, false);
     }
     if (cf_future_finish(st, f, result, failed) < 0) {
         log_critical(st, "Exception in worker");
     }
-    cf_store_release(&w->busy, false);
+    atomic_store_explicit(&w->current, NULL, memory_order_relaxed);
 }
 
 /* Functions written in Python meet the interpreter's own check when they are called. */
@@ -79,14 +80,14 @@ work(cf_state *st, cf_pool *pool, cf_worker *w)
 {
     int64_t gil_since = cf_now();
     for (;;) {
-        cf_link *link = cf_taskq_pop(&pool->queue);
+        cf_link *link = cf_taskq_pop(&pool->queue, &w->busy);
         if (link != NULL) {
-            cf_store_relaxed(&w->busy, true);
             cf_lot_found(&pool->lot, &w->berth);
             FutureObject *f = cf_container_of(link, FutureObject, link);
             bool give_way = (f->has & CF_HAS_CALL) && !checks_by_itself(f->u.call.fn);
             run_task(st, pool, w, f);
             Py_DECREF(f);
+            cf_store_release(&w->busy, false);
             if (give_way && cf_now() - gil_since > pool->switch_interval) {
                 cf_gil_take(cf_gil_release());
                 gil_since = cf_now();
@@ -140,7 +141,10 @@ worker_tp_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw
     enlist(pool, w);
     bool ready = true;
     if (op->initializer != NULL) {
-        PyObject *r = PyObject_CallObject(op->initializer, op->initargs);
+        PyObject *args_tuple = PySequence_Tuple(op->initargs);
+        PyObject *r = args_tuple == NULL ? NULL
+                    : PyObject_CallObject(op->initializer, args_tuple);
+        Py_XDECREF(args_tuple);
         ready = r != NULL;
         Py_XDECREF(r);
         if (!ready) {
@@ -167,19 +171,14 @@ worker_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
                           &initializer, &initargs)) {
         return NULL;
     }
-    initargs = PySequence_Tuple(initargs);
-    if (initargs == NULL) {
-        return NULL;
-    }
     WorkerObject *self = (WorkerObject *)type->tp_alloc(type, 0);
     if (self == NULL) {
-        Py_DECREF(initargs);
         return NULL;
     }
     self->pool = ((ThreadPoolObject *)executor)->pool;
     cf_pool_incref(self->pool);
     self->initializer = initializer == Py_None ? NULL : Py_NewRef(initializer);
-    self->initargs = initargs;
+    self->initargs = Py_NewRef(initargs);
     self->worker.number = number;
     cf_berth_init(&self->worker.berth);
     return (PyObject *)self;
@@ -217,7 +216,7 @@ worker_tp_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     worker_tp_clear(self);
-    cf_pool_decref(cf_state_of(type), ((WorkerObject *)self)->pool);
+    cf_pool_decref(((WorkerObject *)self)->pool);
     type->tp_free(self);
     Py_DECREF(type);
 }

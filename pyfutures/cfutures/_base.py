@@ -18,6 +18,7 @@ from concurrent.futures._base import (  # noqa: F401
     LOGGER,
     PENDING,
     RUNNING,
+    _STATE_TO_DESCRIPTION_MAP,
     BrokenExecutor,
     CancelledError,
     DoneAndNotDoneFutures,
@@ -32,6 +33,20 @@ from typing import Any, TypeVar
 
 from cfutures import _core
 from cfutures._core import as_completed, wait  # noqa: F401
+
+__all__ = [
+    "ALL_COMPLETED",
+    "FIRST_COMPLETED",
+    "FIRST_EXCEPTION",
+    "BrokenExecutor",
+    "CancelledError",
+    "Executor",
+    "Future",
+    "InvalidStateError",
+    "TimeoutError",
+    "as_completed",
+    "wait",
+]
 
 _T = TypeVar("_T")
 
@@ -85,7 +100,7 @@ class Executor(_core.Executor, _StandardExecutor):
         exc_type: type[BaseException] | None,
         exc_val: BaseException | None,
         exc_tb: TracebackType | None,
-    ) -> bool | None:
+    ) -> None:
         """Shut down and wait for the tasks.
 
         Ctrl-C, in the block or while it waits here, means stop: what has not begun
@@ -93,13 +108,12 @@ class Executor(_core.Executor, _StandardExecutor):
         """
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
             self.shutdown(wait=False, cancel_futures=True)
-            return False
+            return
         try:
             self.shutdown(wait=True)
         except KeyboardInterrupt:
             self.shutdown(wait=False, cancel_futures=True)
             raise
-        return False
 
 
 Executor.__module__ = "cfutures"
@@ -112,8 +126,12 @@ def _log_callback_error(future: Future[Any], exception: BaseException) -> None:
     LOGGER.error("exception calling callback for %r", future, exc_info=exception)
 
 
-def _log_critical(message: str, exception: BaseException | None) -> None:
+def _log_critical(message: str, exception: BaseException) -> None:
     LOGGER.critical(message, exc_info=exception)
+
+
+def _log_unexpected_state(future: Future[Any]) -> None:
+    LOGGER.critical("Future %s in unexpected state: %s", id(future), future._state)
 
 
 def _finish_emulated(future: Future[Any], how: str, value: object) -> bool:
@@ -146,7 +164,7 @@ def _watch_foreign(future: _StandardFuture[Any], waiter: object) -> bool:
 def _unwatch_foreign(future: _StandardFuture[Any], waiter: object) -> None:
     with future._condition:
         if waiter in future._waiters:
-            future._waiters.remove(waiter)  # type: ignore[arg-type]
+            future._waiters.remove(waiter)
 
 
 _core._configure(
@@ -157,6 +175,7 @@ _core._configure(
     done_and_not_done=DoneAndNotDoneFutures,
     log_callback_error=_log_callback_error,
     log_critical=_log_critical,
+    log_unexpected_state=_log_unexpected_state,
     new_condition=threading.Condition,
     finish_emulated=_finish_emulated,
     watch_foreign=_watch_foreign,

@@ -26,6 +26,7 @@ _threads_workers: weakref.WeakKeyDictionary[threading.Thread, _core.Worker] = (
     weakref.WeakKeyDictionary())
 
 # Pools by the number that a future's trace names.
+_pool_numbers = itertools.count()
 _executors: weakref.WeakValueDictionary[int, ThreadPoolExecutor] = (
     weakref.WeakValueDictionary())
 
@@ -40,12 +41,20 @@ def _python_exit() -> None:
         thread.join()
 
 
+def _after_fork() -> None:
+    """In a forked child none of the threads exist: forget them and close their pools."""
+    _threads_workers.clear()
+    for executor in list(_executors.values()):
+        executor._threads_lock = threading.RLock()
+    _core._after_fork()
+
+
 # Before non-daemon threads are joined and atexit callbacks run, as the standard
 # library's own pools.
 threading._register_atexit(_python_exit)  # type: ignore[attr-defined]
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_core._after_fork)
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _default_max_workers() -> int:
@@ -58,8 +67,7 @@ def _default_max_workers() -> int:
 
 def _worker_name(pool: int, worker: int) -> str:
     executor = _executors.get(pool)
-    prefix = f"ThreadPoolExecutor-{pool}" if executor is None else executor._thread_name_prefix
-    return f"{prefix}_{worker}"
+    return f"worker {worker}" if executor is None else f"{executor._thread_name_prefix}_{worker}"
 
 
 class _WorkQueue:
@@ -108,28 +116,35 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
             raise TypeError("initializer must be a callable")
         self._max_workers = max_workers
         self._threads: set[threading.Thread] = set()
-        self._initializer = initializer
-        self._initargs = initargs
-        number = self._counter()
-        self._thread_name_prefix = thread_name_prefix or f"ThreadPoolExecutor-{number}"
-        self._open(min(math.ceil(min(max_workers, 2**31)), 2**31), number % 2**32,
-                   sys.getswitchinterval())
+        # Reentrant: a signal handler or finalizer that submits may run while it is held.
+        self._threads_lock = threading.RLock()
+        self._initializer = initializer  # type: ignore[assignment]
+        self._initargs = initargs  # type: ignore[assignment]
+        self._thread_name_prefix = (
+            thread_name_prefix or f"ThreadPoolExecutor-{self._counter()}")
+        number = next(_pool_numbers) % 2**32
+        self._open(math.ceil(min(max_workers, 2**31)), number, sys.getswitchinterval())
         _executors[number] = self
 
     def _spawn(self, number: int) -> None:
         """Start one more thread; submit() calls this when no worker is idle."""
         worker = _core.Worker(self, number, self._initializer, self._initargs)
         thread = threading.Thread(name=f"{self._thread_name_prefix}_{number}", target=worker)
-        _threads_workers[thread] = worker
-        try:
-            thread.start()
-        except BaseException:
-            del _threads_workers[thread]
-            raise
-        self._threads.add(thread)
+        # shutdown() in the new thread's first task joins it, and so must find it.
+        with self._threads_lock:
+            _threads_workers[thread] = worker
+            try:
+                thread.start()
+            except Exception:
+                del _threads_workers[thread]
+                raise
+            except BaseException:  # Ctrl-C: the thread is on its way all the same
+                self._threads.add(thread)
+                raise
+            self._threads.add(thread)
 
     @property
-    def _work_queue(self) -> _WorkQueue:
+    def _work_queue(self) -> _WorkQueue:  # type: ignore[override]
         return _WorkQueue(self)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -142,7 +157,9 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
         """
         self._close(cancel_futures)
         if wait:
-            for thread in self._threads:
+            with self._threads_lock:
+                threads = list(self._threads)
+            for thread in threads:
                 thread.join()
 
 
