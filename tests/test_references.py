@@ -460,8 +460,7 @@ def test_cycle_is_collected(cf, tie, kind):
     tie(future, thing)
     references = weakref.ref(future), weakref.ref(thing)
     del future, thing
-    if not FREE_THREADED:
-        assert references[0]() is not None
+    # Some of these are no cycle any more where callbacks are forgotten once called.
     gc.collect()
     assert all(freed(reference) for reference in references)
 
@@ -642,7 +641,7 @@ def states(cf):
     for _ in range(20):
         future = cf.Future()
         future.add_done_callback(lambda f: None)
-        future.add_done_callback(len)
+        future.add_done_callback(id)
         repr(future), future._condition, future._waiters, future._done_callbacks
         future.cancel()
         future = cf.Future()
@@ -670,7 +669,7 @@ def mistakes(cf):
 @ours("we answer for our own leaks")
 @pytest.mark.skipif(FREE_THREADED, reason="blocks are freed late on free-threaded builds")
 @pytest.mark.parametrize("work", [many_tasks, failures, states, mistakes])
-def test_no_memory_is_lost(cf, work, caplog):
+def test_no_memory_is_lost(cf, work):
     def blocks():
         gc.collect()
         return sys.getallocatedblocks()

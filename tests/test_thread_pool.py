@@ -10,7 +10,7 @@ import types
 import weakref
 
 import pytest
-from testkit import GUARD, Thing, add, boom, eventually, ours, parked
+from testkit import FREE_THREADED, GUARD, Thing, add, boom, eventually, ours, parked
 
 
 def current():
@@ -395,6 +395,25 @@ def test_a_burst_uses_every_worker_after_a_rest(pool):
         for future in [executor.submit(meeting.wait, GUARD) for _ in range(4)]:
             future.result(GUARD)
         assert all(t.is_alive() for t in executor._threads)
+
+
+@pytest.mark.skipif(FREE_THREADED, reason="a result may be freed by another thread there")
+def test_worker_in_a_destructor_is_not_idle(pool, gate):
+    """A dropped result is freed by the worker; until then a new task needs a new thread."""
+    freeing, go = gate(), gate()
+
+    class Slow:
+        def __del__(self):
+            freeing.set()
+            go.wait(GUARD)
+
+    executor = pool(2)
+    begin = gate()
+    executor.submit(lambda: begin.wait(GUARD) and Slow())
+    begin.set()
+    assert freeing.wait(GUARD)
+    assert executor.submit(add, 1).result(GUARD / 3) == 2
+    go.set()
 
 
 # --- initializer ------------------------------------------------------------------------
