@@ -194,12 +194,13 @@ class Driver:
                     started[event["id"]] = event["time"]
                 case "outcome":
                     self._put(event["id"], event["outcome"], event["detail"], group)
-                    if event["id"] not in started:
+                    if " (" in event["id"]:
                         fixtures.append(f"{event['id']}: {event['outcome']}")
                 case "stop":
                     stopped.add(event["id"])
                     with self._lock:
-                        if event["id"] in self.results:
+                        # Python 3.12.1 does not start a test that is skipped.
+                        if event["id"] in self.results and event["id"] in started:
                             self.results[event["id"]].seconds = round(
                                 event["time"] - started[event["id"]], 3)
                 case "altered":
