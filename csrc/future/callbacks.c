@@ -44,28 +44,23 @@ cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
     }
 
     word = cf_cell_lock(&f->cell);
-    PyObject *list = f->emulation == NULL ? NULL : f->emulation->callbacks;
-    if (!(word & CF_DONE) && list == NULL) {
+    bool listed = f->emulation != NULL && f->emulation->callbacks != NULL;
+    if (!(word & CF_DONE) && !listed) {
         hook->hook.next = f->hooks;
         f->hooks = &hook->hook;
         cf_cell_unlock(&f->cell, 0, CF_HOOKED & ~word);
         return 0;
     }
-    Py_XINCREF(list);
     cf_cell_unlock(&f->cell, 0, 0);
-    int r;
-    if (word & CF_DONE) {
-        r = call_one(st, f, fn);
-    }
-    else {
-        r = PyList_Check(list) ? PyList_Append(list, fn) : -1;
-        if (r < 0 && !PyErr_Occurred()) {
-            PyErr_SetString(PyExc_TypeError, "_done_callbacks must be a list");
-        }
-    }
-    Py_XDECREF(list);
-    Py_DECREF(fn);
     PyMem_Free(hook);
+    int added = 0;
+    if (!(word & CF_DONE)) {
+        PyObject *r = PyObject_CallFunctionObjArgs(st->add_callback_emulated, f, fn, NULL);
+        added = r == NULL ? -1 : PyObject_IsTrue(r);
+        Py_XDECREF(r);
+    }
+    int r = added < 0 ? -1 : added > 0 ? 0 : call_one(st, f, fn);
+    Py_DECREF(fn);
     return r;
 }
 
@@ -121,11 +116,11 @@ cf_future_run_callbacks(cf_state *st, FutureObject *f)
             return -1;
         }
     }
-    PyObject *list = f->emulation == NULL ? NULL : f->emulation->callbacks;
+    PyObject *list = cf_emulated_callbacks(f);
     if (list == NULL || !PyList_Check(list)) {
+        Py_XDECREF(list);
         return 0;
     }
-    Py_INCREF(list);
     int r = 0;
     for (Py_ssize_t i = 0; r == 0 && i < PyList_GET_SIZE(list); i++) {
         PyObject *fn = Py_NewRef(PyList_GET_ITEM(list, i));

@@ -26,6 +26,23 @@ emulation_of(FutureObject *f)
     return f->emulation;
 }
 
+/* What `slot` holds (new), or NULL. */
+static PyObject *
+get(FutureObject *f, PyObject **slot)
+{
+    cf_cell_lock(&f->cell);
+    PyObject *value = Py_XNewRef(*slot);
+    cf_cell_unlock(&f->cell, 0, 0);
+    return value;
+}
+
+PyObject *
+cf_emulated_callbacks(FutureObject *f)
+{
+    /* Once made it stays until the future dies. */
+    return f->emulation == NULL ? NULL : get(f, &f->emulation->callbacks);
+}
+
 /* What `slot` holds (new); if nothing, `made` (stolen) is put there first. */
 static PyObject *
 get_or_put(FutureObject *f, PyObject **slot, PyObject *made, uint32_t bits)
@@ -44,7 +61,7 @@ get_or_put(FutureObject *f, PyObject **slot, PyObject *made, uint32_t bits)
     return value;
 }
 
-/* Put `value` into the slot and keep the old one until nobody can be using it. */
+/* Every reader takes a new reference under the lock, so the old value can go at once. */
 static void
 put(FutureObject *f, PyObject **slot, PyObject *value, uint32_t bits)
 {
@@ -65,9 +82,10 @@ future_get_condition(PyObject *self, void *Py_UNUSED(closure))
     if (e == NULL) {
         return NULL;
     }
-    PyObject *made = e->condition != NULL ? Py_NewRef(e->condition)
-                                          : PyObject_CallNoArgs(state_of(f)->new_condition);
-    return get_or_put(f, &e->condition, made, CF_EMULATED);
+    PyObject *condition = get(f, &e->condition);
+    return condition != NULL ? condition
+        : get_or_put(f, &e->condition,
+                     PyObject_CallNoArgs(state_of(f)->new_condition), CF_EMULATED);
 }
 
 static PyObject *
@@ -78,7 +96,9 @@ future_get_waiters(PyObject *self, void *Py_UNUSED(closure))
     return e == NULL ? NULL : get_or_put(f, &e->waiters, PyList_New(0), CF_EMULATED);
 }
 
-/* A list of the callbacks that hang on the future, which has them from now on. */
+/* A list of the callbacks that hang on the future, which has them from now on.  From now
+   on the future also finishes holding its condition, so that a callback that is being
+   added to the list is not missed. */
 static PyObject *
 future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
 {
@@ -89,7 +109,7 @@ future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
         return NULL;
     }
     /* First the list, so that new callbacks go there; then move the old ones. */
-    PyObject *callbacks = get_or_put(f, &e->callbacks, list, 0);
+    PyObject *callbacks = get_or_put(f, &e->callbacks, list, CF_EMULATED);
     if (callbacks != list || !PyList_Check(callbacks)) {
         return callbacks;
     }

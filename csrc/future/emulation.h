@@ -22,6 +22,9 @@ typedef struct cf_emulation {
                                    without the lock may still hold */
 } cf_emulation;
 
+/* The list that callbacks are in since somebody asked for it (new), or NULL. */
+PyObject *cf_emulated_callbacks(FutureObject *f);
+
 extern PyGetSetDef cf_future_getset[];
 
 /* _commit(how, value=None): the bare change of state for cfutures._base. */

@@ -32,6 +32,7 @@
     X(log_unexpected_state) /* (future) */                                       \
     X(new_condition)        /* threading.Condition */                            \
     X(finish_emulated)      /* (future, how, value): see future/emulation.c */   \
+    X(add_callback_emulated)    /* (future, fn) -> bool: it was not too late */  \
     X(watch_foreign)        /* (future, waiter) -> bool: it is done already */   \
     X(unwatch_foreign)      /* (future, waiter) */                               \
     X(state_pending) X(state_running) X(state_cancelled)                         \

@@ -152,6 +152,15 @@ def _finish_emulated(future: Future[Any], how: str, value: object) -> bool:
     return moved
 
 
+def _add_callback_emulated(future: Future[Any], fn: Callable[[Future[Any]], object]) -> bool:
+    """Add to the list that somebody has asked for, unless the future is done."""
+    with future._condition:
+        if future.done():
+            return False
+        future._done_callbacks.append(fn)
+        return True
+
+
 def _watch_foreign(future: _StandardFuture[Any], waiter: object) -> bool:
     """Have a standard future tell our waiter; True if it is done already."""
     with future._condition:
@@ -178,6 +187,7 @@ _core._configure(
     log_unexpected_state=_log_unexpected_state,
     new_condition=threading.Condition,
     finish_emulated=_finish_emulated,
+    add_callback_emulated=_add_callback_emulated,
     watch_foreign=_watch_foreign,
     unwatch_foreign=_unwatch_foreign,
     state_pending=PENDING,
