@@ -43,7 +43,7 @@ class Size:
     days: int
 
 
-SIZES = {"small": Size(symbols=8, days=40), "lecture": Size(symbols=24, days=180)}
+SIZES = {"small": Size(symbols=12, days=15), "lecture": Size(symbols=24, days=180)}
 
 
 def make(size: str = "small", seed: int = SEED, root: Path | str | None = None) -> list[Path]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import html
 import importlib
 import os
-import statistics
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -38,6 +38,11 @@ def cores() -> int:
         os.cpu_count() or 1)
 
 
+def load() -> float:
+    """Processors that all programs of the machine asked for, on average, last minute."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+
+
 def gil_enabled() -> bool:
     """Whether only one thread at a time runs Python code in this interpreter."""
     return getattr(sys, "_is_gil_enabled", lambda: True)()
@@ -49,14 +54,18 @@ def say(text: str) -> None:
 
 
 def table(headings: list[str], rows: list[list[object]], **bundle: object) -> None:
-    """Show a table; the first column is left-aligned.  bundle: more MIME types for it."""
+    """Show a table; columns of figures are right-aligned.  bundle: more MIME types for it."""
     plain = "\n".join("  ".join(str(cell) for cell in row) for row in [headings, *rows])
     display({"text/html": _html_table(headings, rows), "text/plain": plain, **bundle}, raw=True)
 
 
 def _html_table(headings: list[str], rows: list[list[object]]) -> str:
+    figure = re.compile(r"[-\d]|$")
+    sides = ["right" if all(figure.match(str(row[i])) for row in rows) else "left"
+             for i in range(len(headings))]
+    styles = [_CELL.format(side) for side in sides]
+
     def line(tag: str, cells: list[object]) -> str:
-        styles = [_CELL.format("right" if i else "left") for i in range(len(cells))]
         return "<tr>" + "".join(f"<{tag} {style}>{html.escape(str(cell))}</{tag}>"
                                 for style, cell in zip(styles, cells, strict=True)) + "</tr>"
 
@@ -76,7 +85,7 @@ def seconds(value: float | None) -> str:
 
 def times(value: float | None) -> str:
     """A ratio for reading: 2.00x."""
-    return "-" if value is None else f"{value:.2f}x"
+    return "-" if value is None else f"{value:.2f}x" if value >= 0.1 else f"{value:.2g}x"
 
 
 class timed:
@@ -135,12 +144,14 @@ class Lab:
 
     def compare(self, label: str, parallel: Callable[[ModuleType], Any],
                 sequential: Callable[[], Any] | None = None, *, ideal: float | None = None,
-                note: str = "", repeat: int = 1) -> Measured:
-        """Time sequential() and parallel(module) for every engine, in turn; show, keep, return.
+                note: str = "", repeat: int = 1,
+                show: bool = True) -> Measured:
+        """Time sequential() and parallel(module) for every engine, in turn; keep and return.
 
-        Times are medians of `repeat` rounds, in seconds.  `ideal` is the speed-up that
-        could be had at best here.  What the functions return must be equal: an
-        AssertionError says which engine answered otherwise.
+        Of `repeat` rounds the shortest counts, for each way: the one that other programs
+        disturbed least.  Times are in seconds.  `ideal` is the speed-up that could be had
+        at best here.  What the functions return must be equal: an AssertionError says
+        which engine answered otherwise.
         """
         ways: dict[str, Callable[[], Any]] = {} if sequential is None else {
             "sequential": sequential}
@@ -159,32 +170,36 @@ class Lab:
 
         row = Measured(label, ideal, note)
         for way, clocks in runs.items():
-            row.wall[way] = statistics.median(clock.wall for clock in clocks)
-            row.busy[way] = statistics.median(clock.busy for clock in clocks)
+            best = min(clocks, key=lambda clock: clock.wall)
+            row.wall[way], row.busy[way] = best.wall, best.busy
         self.measured[label] = row
-        self._show(row)
+        if show:
+            self.show(row)
         return row
 
-    def _show(self, row: Measured) -> None:
-        table([row.label, "time", "speed-up", "processors busy"],
-              [[way, seconds(wall), times(row.speedup(way) if way != "sequential" else None),
-                f"{row.busy[way]:.2f}"] for way, wall in row.wall.items()])
+    def show(self, *rows: Measured) -> None:
+        """Show measurements in detail, one line for each way of running."""
+        table(["what", "run", "time", "speed-up", "processors busy"],
+              [[row.label if way == next(iter(row.wall)) else "", way, seconds(wall),
+                times(row.speedup(way) if way != "sequential" else None),
+                f"{row.busy[way]:.2f}"] for row in rows for way, wall in row.wall.items()])
 
     def closing_table(self) -> None:
         """Show everything that was compared, and leave it as JSON for the runner."""
         rows: list[list[object]] = []
         for row in self.measured.values():
             rows.append([row.label, seconds(row.wall.get("sequential")),
-                         *(seconds(row.wall.get(name)) for name in (STANDARD, OURS)),
-                         *(times(row.speedup(name)) for name in (STANDARD, OURS)),
-                         times(row.ideal), row.note])
+                         *(f"{seconds(row.wall.get(name))} ({times(row.speedup(name))})"
+                           for name in (STANDARD, OURS)), times(row.ideal), row.note])
         data = {"engine": self.engine, "cores": cores(), "gil": gil_enabled(),
-                "python": sys.version.split()[0],
+                "python": sys.version.split()[0], "load": load(),
                 "rows": [{"label": row.label, "ideal": row.ideal, "wall": row.wall,
                           "busy": row.busy} for row in self.measured.values()]}
-        table(["what was measured", "sequential", STANDARD, OURS,
-               f"speed-up, {STANDARD}", f"speed-up, {OURS}", "ideal here", "remark"],
-              rows, **{MIMETYPE: data})
+        table(["what was measured", "sequential", f"{STANDARD} (speed-up)",
+               f"{OURS} (speed-up)", "ideal speed-up", "remark"], rows, **{MIMETYPE: data})
+        say(f"Python {data['python']}, GIL {'on' if data['gil'] else 'off'}, "
+            f"{data['cores']} processors, load average {data['load']:.1f} "
+            "(this notebook and all other programs together).")
 
 
 def show_solution(name: str) -> None:

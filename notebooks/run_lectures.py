@@ -32,9 +32,9 @@ HERE = Path(__file__).resolve().parent
 CELL_TIMEOUT = 600      # seconds after which a cell is taken to hang
 
 # What --engine writes into the cell tagged "engine", as a reader would by hand.
-IMPORTS = {"cfutures": "import cfutures as futures",
-           "stdlib": "import concurrent.futures as futures"}
-MODULES = {"cfutures": lecture_tools.OURS, "stdlib": lecture_tools.STANDARD}
+IMPORTS = {"stdlib": "import concurrent.futures as futures",
+           "cfutures": "import cfutures as futures"}
+MODULES = {"stdlib": lecture_tools.STANDARD, "cfutures": lecture_tools.OURS}
 
 
 @dataclass
@@ -116,6 +116,8 @@ def write(notebook: NotebookNode, out: Path, name: str) -> Path:
     nbformat.write(notebook, out / f"{name}.ipynb")
     body, _ = HTMLExporter().from_notebook_node(
         notebook, resources={"metadata": {"name": name}})
+    # The page must open at once where there is no internet; the lectures need no scripts.
+    body = re.sub(r'<script\s+src="https?://[^>]*></script>', "", body)
     page = out / f"{name}.html"
     page.write_text(body, encoding="utf-8")
     return page
@@ -155,22 +157,25 @@ def report(runs: list[Run]) -> str:
         for row in one.measured.get("rows", []):
             wall = row["wall"]
             single, mine = wall.get("sequential"), wall.get(MODULES[one.engine])
-            ratios.append(times(single / mine) if single and mine else "")
+            if single and mine and row["ideal"]:
+                ratios.append(times(single / mine))
             details.append([row["label"], one.engine, seconds(single), *(
                 seconds(wall.get(name)) for name in MODULES.values()), *(
                 times(single / wall[name] if single and name in wall else None)
                 for name in MODULES.values()), times(row["ideal"])])
         heads.append([one.notebook, one.engine, str(one.cells), f"{one.seconds:.1f}",
-                      "failed" if one.error else "ok", " ".join(filter(None, ratios))])
+                      "failed" if one.error else "ok", " ".join(ratios)])
     # The same measurement on both engines, one line below the other.
     order = {label: place for place, label in reversed(
         [(place, row[0]) for place, row in enumerate(details)])}
     details.sort(key=lambda row: order[row[0]])
     parts = [text_table(["notebook", "engine", "cells", "seconds", "result",
-                         "speed-ups found"], heads)]
+                         "speed-ups found (in the order below)"], heads)]
     if details:
-        parts.append(text_table(["what was measured", "run on", "sequential", *MODULES.values(),
-                                 *("speed-up " + name for name in MODULES), "ideal"], details))
+        parts.append(text_table(["what was measured", "run on", "sequential", *MODULES,
+                                 *("speed-up " + name for name in MODULES), "ideal"], details)
+                     + "\n\nEvery run measures both engines in turn; 'run on' is the one that"
+                       "\nthe rest of the notebook used.")
     return "\n\n".join(parts)
 
 
@@ -190,7 +195,7 @@ def main() -> int:
     if not paths:
         parser.error(f"no notebook begins with {args.only!r}")
     lecture_data.make(args.size)
-    engines = ["stdlib", "cfutures"] if args.engine == "both" else [args.engine]
+    engines = list(IMPORTS) if args.engine == "both" else [args.engine]
     runs = []
     for path in paths:
         for engine in engines:
