@@ -54,16 +54,15 @@ def say(text: str) -> None:
 
 
 def table(headings: list[str], rows: list[list[object]], **bundle: object) -> None:
-    """Show a table; columns of figures are right-aligned.  bundle: more MIME types for it."""
+    """Show a table; columns of figures stand on the right.  bundle: more MIME types for it."""
     plain = "\n".join("  ".join(str(cell) for cell in row) for row in [headings, *rows])
     display({"text/html": _html_table(headings, rows), "text/plain": plain, **bundle}, raw=True)
 
 
 def _html_table(headings: list[str], rows: list[list[object]]) -> str:
     figure = re.compile(r"[-\d]|$")
-    sides = ["right" if all(figure.match(str(row[i])) for row in rows) else "left"
-             for i in range(len(headings))]
-    styles = [_CELL.format(side) for side in sides]
+    styles = [_CELL.format("right" if i and all(figure.match(str(row[i])) for row in rows)
+                           else "left") for i in range(len(headings))]
 
     def line(tag: str, cells: list[object]) -> str:
         return "<tr>" + "".join(f"<{tag} {style}>{html.escape(str(cell))}</{tag}>"

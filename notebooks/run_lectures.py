@@ -97,7 +97,8 @@ def execute(notebook: NotebookNode, times: int) -> str:
                         client.execute_cell(cell, index)
                 client.set_widgets_metadata()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-            return f"{type(error).__name__}: {error}"
+            # Tracebacks come coloured for a notebook; this one goes to a terminal or a log.
+            return re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")
     return ""
 
 
@@ -117,7 +118,7 @@ def write(notebook: NotebookNode, out: Path, name: str) -> Path:
     body, _ = HTMLExporter().from_notebook_node(
         notebook, resources={"metadata": {"name": name}})
     # The page must open at once where there is no internet; the lectures need no scripts.
-    body = re.sub(r'<script\s+src="https?://[^>]*></script>', "", body)
+    body = re.sub(r'<script\s+src="https?://[^>]*>\s*</script>', "", body)
     page = out / f"{name}.html"
     page.write_text(body, encoding="utf-8")
     return page
@@ -126,7 +127,11 @@ def write(notebook: NotebookNode, out: Path, name: str) -> Path:
 def run(path: Path, engine: str, size: str, out: Path, times: int) -> Run:
     """Run one notebook on one engine, write what came of it, and report."""
     result = Run(path.stem, engine)
-    notebook = prepare(path, engine, size)
+    try:
+        notebook = prepare(path, engine, size)
+    except ValueError as error:
+        result.error = f"{path.name}: {error}"
+        return result
     result.cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     started = time.perf_counter()
     result.error = execute(notebook, times)
@@ -204,7 +209,7 @@ def main() -> int:
             if runs[-1].error:
                 print(runs[-1].error, file=sys.stderr)
     print(report(runs))
-    print("\nTo read: " + "\n         ".join(str(one.html) for one in runs))
+    print("\nTo read: " + "\n         ".join(str(one.html) for one in runs if one.html))
     return 1 if any(one.error for one in runs) else 0
 
 
