@@ -1,6 +1,7 @@
 """The C extension; everything else about the project is in pyproject.toml."""
 import os
 import sys
+import sysconfig
 from glob import glob
 
 from setuptools import Extension, setup
@@ -25,9 +26,13 @@ CFLAGS = [
     # CPython's own headers and slot tables leave these open on purpose.
     "-Wno-unused-parameter", "-Wno-missing-field-initializers",
 ]
+# With a GIL the callers of the plain-C layers take turns; see csrc/base/atomic.h.
+SERIALIZED = "0" if sysconfig.get_config_var("Py_GIL_DISABLED") else "1"
+
 # For development: CFUTURES_CFLAGS="-Werror -g" python -m pip install -e .
 CFLAGS += os.environ.get("CFUTURES_CFLAGS", "").split()
 
 setup(ext_modules=[
     Extension("cfutures._core", SOURCES, include_dirs=["csrc"], depends=HEADERS,
+              define_macros=[("CF_SERIALIZED", SERIALIZED)],
               extra_compile_args=CFLAGS)])

@@ -18,6 +18,14 @@ typedef _Atomic uint32_t cf_word;
 #define cf_store_release(p, v)  atomic_store_explicit((p), (v), memory_order_release)
 #define cf_store_seq(p, v)      atomic_store_explicit((p), (v), memory_order_seq_cst)
 
+/* 1 in builds with a GIL: whoever takes a cell's lock or touches a task queue holds the
+   GIL, so those callers take turns already and need no locked instructions among
+   themselves.  Only what is also read or written without the GIL stays atomic: the
+   "somebody sleeps" bit, the length of a queue, all of lot.h.  setup.py says which. */
+#ifndef CF_SERIALIZED
+#  define CF_SERIALIZED 0
+#endif
+
 /* Tell the processor that this is a busy wait. */
 static inline void
 cf_relax(void)

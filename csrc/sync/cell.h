@@ -20,7 +20,8 @@
 
    CF_LOCKED guards the fields beside the word (result, hooks); it is held for a
    few instructions in which nothing is called that could run Python code, and
-   only its holder changes any bit but CF_SLEEPERS.  CF_SLEEPERS is set by anyone,
+   only its holder changes any bit but CF_SLEEPERS.  (With CF_SERIALIZED holding the
+   GIL is holding the lock, and the bit is not used.)  CF_SLEEPERS is set by anyone,
    at any time, before sleeping on the word: so all other changes are
    read-modify-write, a plain store could erase it. */
 #ifndef CF_SYNC_CELL_H
@@ -56,6 +57,9 @@ uint32_t cf_cell_lock_contended(cf_word *cell);
 static inline uint32_t
 cf_cell_lock(cf_word *cell)
 {
+    if (CF_SERIALIZED) {
+        return cf_load_relaxed(cell);       /* the GIL is the lock */
+    }
     uint32_t old = cf_load_relaxed(cell) & ~CF_LOCKED;
     /* acquire: what the last holder wrote beside the word is seen */
     if (atomic_compare_exchange_strong_explicit(cell, &old, old | CF_LOCKED,
@@ -76,8 +80,11 @@ cf_cell_unlock(cf_word *cell, uint32_t clear, uint32_t set)
     /* One addition clears and sets known bits and keeps CF_SLEEPERS, whoever sets
        it meanwhile.  Release: partner of the acquire in cf_cell_lock and of the
        loads in cf_spin_until and cf_cell_wait. */
-    uint32_t old = atomic_fetch_add_explicit(cell, set - clear - CF_LOCKED,
-                                             memory_order_release);
+    uint32_t change = set - clear - (CF_SERIALIZED ? 0 : CF_LOCKED);
+    if (change == 0) {
+        return;
+    }
+    uint32_t old = atomic_fetch_add_explicit(cell, change, memory_order_release);
     if ((old & CF_SLEEPERS) && (set & (CF_DONE | CF_NOTIFIED))) {
         cf_cell_wake(cell);
     }

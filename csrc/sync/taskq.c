@@ -12,6 +12,37 @@ cf_taskq_init(cf_taskq *q)
     q->head = &q->stub;
 }
 
+#if CF_SERIALIZED
+
+static void
+append(cf_taskq *q, cf_link *node)
+{
+    cf_store_relaxed(&node->next, NULL);
+    cf_store_relaxed(&cf_load_relaxed(&q->tail)->next, node);
+    cf_store_relaxed(&q->tail, node);
+}
+
+cf_link *
+cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
+{
+    cf_link *task = cf_load_relaxed(&q->stub.next);
+    if (task == NULL) {
+        return NULL;
+    }
+    cf_link *next = cf_load_relaxed(&task->next);
+    cf_store_relaxed(&q->stub.next, next);
+    if (next == NULL) {
+        cf_store_relaxed(&q->tail, &q->stub);
+    }
+    if (busy != NULL) {
+        cf_store_relaxed(busy, true);
+    }
+    atomic_fetch_sub_explicit(&q->length, 1, memory_order_seq_cst);
+    return task;
+}
+
+#else
+
 static void
 append(cf_taskq *q, cf_link *node)
 {
@@ -21,16 +52,6 @@ append(cf_taskq *q, cf_link *node)
     cf_link *prev = atomic_exchange_explicit(&q->tail, node, memory_order_acq_rel);
     /* Until this store the list is cut behind `prev`; take_linked() waits for it. */
     cf_store_release(&prev->next, node);
-}
-
-void
-cf_taskq_push(cf_taskq *q, cf_link *task)
-{
-    append(q, task);
-    /* seq_cst: publish, then (cf_lot_notify) look for an idle worker.  Its partner
-       is cf_lot_wait, which announces itself and then looks at the length; weaker,
-       both could miss. */
-    atomic_fetch_add_explicit(&q->length, 1, memory_order_seq_cst);
 }
 
 /* One try to unlink the first task; NULL while a producer is between its two
@@ -86,6 +107,18 @@ cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
     }
     cf_spinlock_unlock(&q->lock);
     return task;
+}
+
+#endif
+
+void
+cf_taskq_push(cf_taskq *q, cf_link *task)
+{
+    append(q, task);
+    /* seq_cst: publish, then (cf_lot_notify) look for an idle worker.  Its partner
+       is cf_lot_wait, which announces itself and then looks at the length; weaker,
+       both could miss. */
+    atomic_fetch_add_explicit(&q->length, 1, memory_order_seq_cst);
 }
 
 void

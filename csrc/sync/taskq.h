@@ -7,6 +7,8 @@
 
        head -> node -> node -> ... -> node <- tail        (a stub when empty)
 
+   With CF_SERIALIZED callers take turns, and all this is a plain list.
+
    `length` counts what has been linked and not taken; with CF_TASKQ_CLOSED it is
    also the one word that idle workers watch: not 0 means "there is a reason to be
    awake". */
@@ -27,11 +29,17 @@ typedef struct {
     cf_link *_Atomic tail;
     /* both */
     cf_word length;
+#if CF_SERIALIZED
+    cf_link *head;          /* the stub, always: it stands before the first task */
+    cf_spinlock lock;
+    cf_link stub;
+#else
     char pad[CF_CACHE_LINE - sizeof(cf_link *) - sizeof(cf_word)];
     /* consumers */
     cf_spinlock lock;
     cf_link *head;          /* guarded by lock */
     cf_link stub;
+#endif
 } cf_taskq;
 
 void cf_taskq_init(cf_taskq *q);
