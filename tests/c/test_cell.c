@@ -169,14 +169,20 @@ the_lock_excludes(void)
     CHECK_EQUAL(g.cell, (uint32_t)(g.times * LOCKERS) % 2 ? CF_HOOKED : 0);
 }
 
+typedef struct {
+    cf_word cell;
+    _Atomic bool stop;
+} turmoil;
+
 static void *
-announce_sleepers(void *arg)
+turn_bits_over(void *arg)
 {
-    guarded *g = arg;
-    for (int i = 0; i < g->times; i++) {
-        atomic_fetch_or_explicit(&g->cell, CF_SLEEPERS, memory_order_relaxed);
-        CHECK(cf_load_relaxed(&g->cell) & CF_SLEEPERS);
-        atomic_fetch_and_explicit(&g->cell, ~CF_SLEEPERS, memory_order_relaxed);
+    turmoil *x = arg;
+    while (!cf_load_relaxed(&x->stop)) {
+        for (int i = 0; i < 64; i++) {
+            uint32_t word = cf_cell_lock(&x->cell);
+            cf_cell_unlock(&x->cell, word & CF_HOOKED, CF_HOOKED & ~word);
+        }
     }
     return NULL;
 }
@@ -184,13 +190,22 @@ announce_sleepers(void *arg)
 static void
 no_holder_of_the_lock_erases_an_announced_sleeper(void)
 {
-    guarded g = {.times = rounds(100000)};
-    pthread_t sleeper = start(announce_sleepers, &g);
-    pthread_t lockers[2] = {start(count_under_lock, &g), start(count_under_lock, &g)};
-    join(sleeper);
-    join(lockers[0]);
-    join(lockers[1]);
-    CHECK_EQUAL(g.plain[0], g.times * 2);
+    turmoil x = {0, false};
+    pthread_t holders[2] = {start(turn_bits_over, &x), start(turn_bits_over, &x)};
+    prng r = prng_new();
+    for (int i = rounds(60000); i > 0; i--) {
+        atomic_fetch_or_explicit(&x.cell, CF_SLEEPERS, memory_order_relaxed);
+        for (uint32_t k = prng_below(&r, 4); k > 0; k--) {
+            cf_relax();
+        }
+        uint32_t word = cf_load_relaxed(&x.cell);
+        CHECK(word & CF_SLEEPERS);
+        atomic_fetch_and_explicit(&x.cell, ~CF_SLEEPERS, memory_order_relaxed);
+    }
+    cf_store_relaxed(&x.stop, true);
+    join(holders[0]);
+    join(holders[1]);
+    CHECK_EQUAL(x.cell & ~CF_HOOKED, 0);
 }
 
 #define RACERS 4

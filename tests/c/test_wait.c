@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -112,6 +113,7 @@ two_processes_wake_each_other(void)
     t->end = 2 * (uint32_t)rounds(20000);
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         count_in_turn(&t->word, 1, t->end, CF_SHARED);
         _exit(0);
     }

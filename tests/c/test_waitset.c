@@ -342,8 +342,8 @@ waiters_come_and_go_while_futures_finish(void)
 
 /* ---- one future, one waiter: as close together as can be ----
 
-   The waiter looks again and again instead of sleeping, takes the ticket while its
-   poster is still about, and frees the set at once. */
+   The waiter looks just when the ticket is posted, or goes to sleep just then, takes
+   the ticket while its poster is still about, and frees the set at once. */
 
 typedef struct {
     future *_Atomic current;
@@ -354,27 +354,50 @@ static void *
 finish_what_appears(void *arg)
 {
     duel *d = arg;
+    prng r = prng_new();
     for (int i = 0; i < d->times; i++) {
         future *f;
         for (int looks = 1; (f = cf_load_acquire(&d->current)) == NULL; looks++) {
-            if (looks % 256 == 0) {
+            if (looks % 1024 == 0) {
                 cf_yield();
             }
         }
         cf_store_release(&d->current, NULL);
+        for (uint32_t k = prng_below(&r, 16); k > 0; k--) {
+            cf_relax();
+        }
         finish(f, false);
     }
     return NULL;
 }
 
 static void
+look_until_posted(cf_waitset *set)
+{
+    for (int looks = 1; cf_load_relaxed(&set->posted) == NULL; looks++) {
+        if (looks % 1024 == 0) {
+            cf_yield();
+        }
+    }
+    CHECK(cf_waitset_take(set) != NULL);
+}
+
+static void
+take_or_sleep(cf_waitset *set)
+{
+    while (cf_waitset_take(set) == NULL) {
+        CHECK_EQUAL(cf_cell_wait(&set->cell, CF_DONE, CF_FOREVER), CF_OK);
+    }
+}
+
+static void
 a_set_is_free_once_its_ticket_was_taken_and_unhooked(void)
 {
-    duel d = {NULL, rounds(50000)};
+    duel d = {NULL, rounds(150000)};
     static future futures[2];
+    prng r = prng_new();
     pthread_t poster = start(finish_what_appears, &d);
     for (int i = 0; i < d.times; i++) {
-        /* The last one may still be in its poster's hands. */
         future *f = &futures[i % 2];
         *f = (future){0, NULL, false};
         watch *w = calloc(1, sizeof *w);
@@ -382,10 +405,19 @@ a_set_is_free_once_its_ticket_was_taken_and_unhooked(void)
         w->hooks[0].set = &w->set;
         CHECK(hang(f, &w->hooks[0]));
         cf_store_release(&d.current, f);
-        for (int looks = 1; cf_waitset_take(&w->set) == NULL; looks++) {
-            if (looks % 256 == 0) {
+        for (int looks = 1; cf_load_relaxed(&d.current) != NULL; looks++) {
+            if (looks % 1024 == 0) {
                 cf_yield();
             }
+        }
+        if (i % 2) {
+            look_until_posted(&w->set);
+        }
+        else {
+            for (uint32_t k = prng_below(&r, 16); k > 0; k--) {
+                cf_relax();
+            }
+            take_or_sleep(&w->set);
         }
         unhook(f, &w->hooks[0]);
         CHECK_EQUAL(cf_load_acquire(&f->cell) & CF_STATE, CF_STATE_FINISHED);
