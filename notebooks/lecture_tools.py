@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import importlib
+import math
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from IPython.display import HTML, Markdown, display
 
 MIMETYPE = "application/vnd.cfutures.lecture+json"
 STANDARD, OURS = "concurrent.futures", "cfutures"
+ENOUGH, MOST_ROUNDS = 2.0, 9     # work is measured again until so many seconds, or rounds
 SOLUTIONS = Path(__file__).resolve().parent / "solutions"
 
 _TABLE = "style='border-collapse:collapse;margin:.4em 0'"
@@ -126,6 +128,11 @@ class Measured:
             return None
         return self.wall["sequential"] / self.wall[engine]
 
+    def impossible(self) -> bool:
+        """Whether a speed-up is far above the ideal: then something disturbed the clock."""
+        return self.ideal is not None and any(
+            (self.speedup(way) or 0) > 1.25 * self.ideal for way in self.wall)
+
 
 class Lab:
     """The measurements of one notebook, run on `futures` (a module like concurrent.futures)."""
@@ -143,34 +150,32 @@ class Lab:
 
     def compare(self, label: str, parallel: Callable[[ModuleType], Any],
                 sequential: Callable[[], Any] | None = None, *, ideal: float | None = None,
-                note: str = "", repeat: int = 1,
-                show: bool = True) -> Measured:
+                note: str = "", show: bool = True) -> Measured:
         """Time sequential() and parallel(module) for every engine, in turn; keep and return.
 
-        Of `repeat` rounds the shortest counts, for each way: the one that other programs
-        disturbed least.  Times are in seconds.  `ideal` is the speed-up that could be had
-        at best here.  What the functions return must be equal: an AssertionError says
-        which engine answered otherwise.
+        Short work is measured in several rounds, and of each way the shortest counts: the
+        one that other programs disturbed least.  Times are in seconds.  `ideal` is the
+        speed-up that could be had at best here.  What the functions return must be equal:
+        an AssertionError says which engine answered otherwise.
         """
         ways: dict[str, Callable[[], Any]] = {} if sequential is None else {
             "sequential": sequential}
         for name, module in self.engines.items():
             ways[name] = lambda module=module: parallel(module)
-        runs: dict[str, list[timed]] = {way: [] for way in ways}
-        answers = {}
-        for _ in range(repeat):
+        row = Measured(label, ideal, note)
+        started, rounds = time.perf_counter(), 0
+        while rounds == 0 or (rounds < MOST_ROUNDS and (
+                time.perf_counter() - started < ENOUGH or (rounds < 3 and row.impossible()))):
+            answers = {}
             for way, run in ways.items():
                 with timed() as clock:
                     answers[way] = run()
-                runs[way].append(clock)
-        first = next(iter(answers))
-        for way, answer in answers.items():
-            assert answer == answers[first], f"{label}: {way} and {first} disagree"
-
-        row = Measured(label, ideal, note)
-        for way, clocks in runs.items():
-            best = min(clocks, key=lambda clock: clock.wall)
-            row.wall[way], row.busy[way] = best.wall, best.busy
+                if clock.wall < row.wall.get(way, math.inf):
+                    row.wall[way], row.busy[way] = clock.wall, clock.busy
+            first = next(iter(answers))
+            for way, answer in answers.items():
+                assert answer == answers[first], f"{label}: {way} and {first} disagree"
+            rounds += 1
         self.measured[label] = row
         if show:
             self.show(row)
