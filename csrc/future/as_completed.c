@@ -108,7 +108,7 @@ start(AsCompletedObject *self, cf_state *st)
     }
     Py_CLEAR(self->fs);
     Py_CLEAR(self->timeout);
-    return cf_watch_begin(st, self->watch);
+    return cf_watch_begin(st, self->watch, &self->ready);
 }
 
 /* The next future (new), or NULL: exhausted, or with an exception. */

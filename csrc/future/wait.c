@@ -87,7 +87,7 @@ wait_watching(cf_state *st, PyObject *pending, return_when when, cf_deadline unt
     if (w == NULL) {
         return -1;
     }
-    int r = cf_watch_begin(st, w);
+    int r = cf_watch_begin(st, w, NULL);
     if (r == 0) {
         r = cf_block(&w->set.cell, CF_DONE, until);
     }

@@ -188,15 +188,26 @@ watch_foreign(cf_state *st, cf_watch *w, cf_watched *item)
 }
 
 int
-cf_watch_begin(cf_state *st, cf_watch *w)
+cf_watch_begin(cf_state *st, cf_watch *w, cf_ticket **done)
 {
+    if (done != NULL) {
+        *done = NULL;
+    }
     for (Py_ssize_t i = 0; i < w->count; i++) {
         cf_watched *item = &w->items[i];
         if (cf_future_check(st, item->future)) {
             FutureObject *f = (FutureObject *)item->future;
             item->hook.set = &w->set;
-            if (!cf_future_hook(f, &item->hook)) {
-                item->hook.set = NULL;
+            if (!(cf_future_load(f) & CF_NOTIFIED) && cf_future_hook(f, &item->hook)) {
+                continue;
+            }
+            item->hook.set = NULL;
+            if (done != NULL) {
+                item->hook.ticket.next = NULL;
+                *done = &item->hook.ticket;
+                done = &item->hook.ticket.next;
+            }
+            else {
                 cf_waitset_post(&w->set, &item->hook.ticket,
                                 (cf_future_load(f) & CF_FAILED) != 0);
             }

@@ -26,9 +26,10 @@ cf_watched_of(cf_ticket *ticket)
 /* Room for the futures of a list, which are not watched yet.  NULL with MemoryError. */
 cf_watch *cf_watch_new(PyObject *list, cf_wake_when when);
 
-/* Begin.  A future that is done is posted at once.  0, or -1 with an exception
-   (something in the list is no future); cf_watch_free() cleans up either way. */
-int cf_watch_begin(cf_state *st, cf_watch *w);
+/* Begin.  The tickets of futures that are done already are listed in `*done`, in order,
+   or posted if `done` is NULL.  0, or -1 with an exception (something in the list is no
+   future); cf_watch_free() cleans up either way. */
+int cf_watch_begin(cf_state *st, cf_watch *w, cf_ticket **done);
 
 /* End, whatever is still watched, and free.  Keeps an exception that is set. */
 void cf_watch_free(cf_state *st, cf_watch *w);
