@@ -193,6 +193,24 @@ prng_dawdle(prng *r)
 
 /* ---- threads ---- */
 
+static pthread_mutex_t turn = PTHREAD_MUTEX_INITIALIZER;
+
+void
+turn_take(void)
+{
+    if (CF_SERIALIZED) {
+        pthread_mutex_lock(&turn);
+    }
+}
+
+void
+turn_give(void)
+{
+    if (CF_SERIALIZED) {
+        pthread_mutex_unlock(&turn);
+    }
+}
+
 pthread_t
 start(void *(*body)(void *), void *arg)
 {

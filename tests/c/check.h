@@ -49,7 +49,15 @@ uint32_t prng_below(prng *r, uint32_t end);
 /* Lose some time, differently each time: nothing, a short spin, or the processor. */
 void prng_dawdle(prng *r);
 
-/* ---- threads ---- */
+/* ---- threads ----
+
+   Where the library is built for a GIL (CF_SERIALIZED, see base/atomic.h), callers of
+   cells and queues take turns.  The turn stands for the GIL here: tests take it for
+   what the extension does with the GIL held, and give it up for what it does without,
+   which is to wait.  In other builds it is nothing. */
+
+void turn_take(void);
+void turn_give(void);
 
 pthread_t start(void *(*body)(void *), void *arg);
 void join(pthread_t thread);

@@ -15,53 +15,63 @@
 static bool
 claim(cf_word *cell)
 {
+    turn_take();
     uint32_t word = CF_STATE_PENDING;
-    if (atomic_compare_exchange_strong_explicit(cell, &word, CF_STATE_RUNNING,
-                                                memory_order_acquire,
-                                                memory_order_relaxed)) {
-        return true;
+    bool mine = atomic_compare_exchange_strong_explicit(
+        cell, &word, CF_STATE_RUNNING, memory_order_acquire, memory_order_relaxed);
+    if (!mine) {
+        word = cf_cell_lock(cell);
+        mine = (word & CF_STATE) == CF_STATE_PENDING;
+        cf_cell_unlock(cell, 0, mine ? CF_RUNNING : 0);
     }
-    word = cf_cell_lock(cell);
-    bool mine = (word & CF_STATE) == CF_STATE_PENDING;
-    cf_cell_unlock(cell, 0, mine ? CF_RUNNING : 0);
+    turn_give();
     return mine;
 }
 
+/* Writes `value` to `*result` (may be NULL) before anybody can see that it is done. */
 static bool
-finish(cf_word *cell, uint32_t extra)
+finish(cf_word *cell, uint32_t extra, int *result, int value)
 {
+    turn_take();
     uint32_t word = cf_cell_lock(cell);
-    if (word & CF_DONE) {
-        cf_cell_unlock(cell, 0, 0);
-        return false;
+    bool mine = !(word & CF_DONE);
+    if (mine && result != NULL) {
+        *result = value;
     }
-    cf_cell_unlock(cell, word & CF_RUNNING, CF_STATE_FINISHED | extra);
-    return true;
+    cf_cell_unlock(cell, mine ? word & CF_RUNNING : 0, mine ? CF_STATE_FINISHED | extra : 0);
+    turn_give();
+    return mine;
 }
 
 static bool
 cancel(cf_word *cell)
 {
+    turn_take();
     uint32_t word = cf_cell_lock(cell);
     bool mine = (word & CF_STATE) == CF_STATE_PENDING;
     cf_cell_unlock(cell, 0, mine ? CF_STATE_CANCELLED : 0);
+    turn_give();
     return mine;
 }
 
 static bool
 notify(cf_word *cell)
 {
+    turn_take();
     uint32_t word = cf_cell_lock(cell);
     bool mine = (word & CF_STATE) == CF_STATE_CANCELLED;
     cf_cell_unlock(cell, 0, mine ? CF_NOTIFIED : 0);
+    turn_give();
     return mine;
 }
 
 static bool
 hook(cf_word *cell)
 {
+    turn_take();
     uint32_t word = cf_cell_lock(cell);
     cf_cell_unlock(cell, 0, CF_HOOKED & ~word);
+    turn_give();
     return !(word & CF_NOTIFIED);
 }
 
@@ -82,22 +92,22 @@ each_move_changes_its_bits_and_no_other(void)
         CHECK_EQUAL(cell, CF_STATE_RUNNING | extra);
         CHECK(!claim(&cell) && !cancel(&cell) && !notify(&cell));
         CHECK_EQUAL(cell, CF_STATE_RUNNING | extra);
-        CHECK(finish(&cell, 0));
+        CHECK(finish(&cell, 0, NULL, 0));
         CHECK_EQUAL(cell, CF_STATE_FINISHED | kept);
-        CHECK(!claim(&cell) && !cancel(&cell) && !notify(&cell) && !finish(&cell, 0));
+        CHECK(!claim(&cell) && !cancel(&cell) && !notify(&cell) && !finish(&cell, 0, NULL, 0));
         CHECK_EQUAL(cell, CF_STATE_FINISHED | kept);
 
         cell = extra;
-        CHECK(finish(&cell, CF_FAILED));
+        CHECK(finish(&cell, CF_FAILED, NULL, 0));
         CHECK_EQUAL(cell, CF_STATE_FINISHED | CF_FAILED | kept);
 
         cell = extra;
         CHECK(cancel(&cell));
         CHECK_EQUAL(cell, CF_STATE_CANCELLED | kept);
-        CHECK(!claim(&cell) && !cancel(&cell) && !finish(&cell, 0));
+        CHECK(!claim(&cell) && !cancel(&cell) && !finish(&cell, 0, NULL, 0));
         CHECK(notify(&cell));
         CHECK_EQUAL(cell, CF_STATE_CANCELLED_AND_NOTIFIED | kept);
-        CHECK(!notify(&cell) && !claim(&cell) && !cancel(&cell) && !finish(&cell, 0));
+        CHECK(!notify(&cell) && !claim(&cell) && !cancel(&cell) && !finish(&cell, 0, NULL, 0));
         CHECK_EQUAL(cell, CF_STATE_CANCELLED_AND_NOTIFIED | kept);
     }
 }
@@ -107,7 +117,8 @@ lock_returns_the_word_without_the_lock(void)
 {
     cf_word cell = CF_RUNNING | CF_HOOKED | CF_SLEEPERS;
     CHECK_EQUAL(cf_cell_lock(&cell), CF_RUNNING | CF_HOOKED | CF_SLEEPERS);
-    CHECK_EQUAL(cell, CF_RUNNING | CF_HOOKED | CF_SLEEPERS | CF_LOCKED);
+    CHECK_EQUAL(cell, CF_RUNNING | CF_HOOKED | CF_SLEEPERS
+                      | (CF_SERIALIZED ? 0 : CF_LOCKED));
     cf_cell_unlock(&cell, CF_HOOKED, CF_EMULATED);
     CHECK_EQUAL(cell, CF_RUNNING | CF_EMULATED | CF_SLEEPERS);
 }
@@ -138,6 +149,7 @@ count_under_lock(void *arg)
     guarded *g = arg;
     prng r = prng_new();
     for (int i = 0; i < g->times; i++) {
+        turn_take();
         uint32_t word = cf_cell_lock(&g->cell);
         int first = g->plain[0];
         for (size_t k = 0; k < sizeof g->plain / sizeof *g->plain; k++) {
@@ -149,6 +161,7 @@ count_under_lock(void *arg)
         }
         /* Each holder turns a bit over, so that a lost update would show. */
         cf_cell_unlock(&g->cell, word & CF_HOOKED, CF_HOOKED & ~word);
+        turn_give();
         prng_dawdle(&r);
     }
     return NULL;
@@ -180,8 +193,10 @@ turn_bits_over(void *arg)
     turmoil *x = arg;
     while (!cf_load_relaxed(&x->stop)) {
         for (int i = 0; i < 64; i++) {
+            turn_take();
             uint32_t word = cf_cell_lock(&x->cell);
             cf_cell_unlock(&x->cell, word & CF_HOOKED, CF_HOOKED & ~word);
+            turn_give();
         }
     }
     return NULL;
@@ -230,9 +245,7 @@ race_for_moves(void *arg)
         }
         if (prng_below(&r, 2) && claim(&x->cell)) {
             atomic_fetch_add(&x->claims, 1);
-            uint32_t word = cf_cell_lock(&x->cell);
-            x->result = i;
-            cf_cell_unlock(&x->cell, word & CF_RUNNING, CF_STATE_FINISHED);
+            CHECK(finish(&x->cell, 0, &x->result, i));
             atomic_fetch_add(&x->finishes, 1);
         }
         else if (cancel(&x->cell)) {
@@ -341,7 +354,7 @@ claim_and_hook_wake_nobody_for_good(void)
         CHECK(hook(&cell));
         CHECK(claim(&cell));
         CHECK(!cf_load_acquire(&s.over));
-        CHECK(finish(&cell, 0));
+        CHECK(finish(&cell, 0, NULL, 0));
         join(thread);
         CHECK_EQUAL(s.status, CF_OK);
     }
@@ -435,13 +448,13 @@ complete_in_turn(void *arg)
                 }
             }
             prng_dawdle(&r);
-            x->payload[i] = batch;
             if (prng_below(&r, 3)) {
                 CHECK(claim(cell));
                 prng_dawdle(&r);
-                CHECK(finish(cell, 0));
+                CHECK(finish(cell, 0, &x->payload[i], batch));
             }
             else {
+                x->payload[i] = batch;
                 CHECK(cancel(cell));
                 prng_dawdle(&r);
                 CHECK(notify(cell));

@@ -30,7 +30,7 @@ typedef struct {
     cf_word cell;                   /* as a future's */
     cf_word refs;                   /* the queue's and the submitter's */
     void (*run)(pool *p);           /* NULL: nothing to do */
-    cf_word *finished;              /* the submitter's count of its tasks, or NULL */
+    cf_word *finished;              /* a submitter's count of its tasks, or NULL */
 } task;
 
 typedef struct {
@@ -61,28 +61,38 @@ drop(task *t)
 
 /* ---- what the workers do ---- */
 
-static void
-run_task(pool *p, task *t)
+static bool
+claim(task *t)
 {
     uint32_t word = CF_STATE_PENDING;
     if (atomic_compare_exchange_strong_explicit(&t->cell, &word, CF_STATE_RUNNING,
                                                 memory_order_acquire,
                                                 memory_order_relaxed)) {
-        if (t->run != NULL) {
-            t->run(p);
-        }
-        cf_word *finished = t->finished;
-        drop(t);
-        atomic_fetch_add_explicit(&p->done, 1, memory_order_acq_rel);
-        cf_wake32(&p->done, INT_MAX, CF_PRIVATE);
-        if (finished != NULL) {
-            atomic_fetch_add_explicit(finished, 1, memory_order_acq_rel);
-            cf_wake32(finished, INT_MAX, CF_PRIVATE);
-        }
-        return;
+        return true;
     }
     CHECK_EQUAL(word, CF_STATE_CANCELLED);      /* its submitter took it back */
+    return false;
+}
+
+static void
+count(cf_word *word)
+{
+    atomic_fetch_add_explicit(word, 1, memory_order_acq_rel);
+    cf_wake32(word, INT_MAX, CF_PRIVATE);
+}
+
+static void
+run_task(pool *p, task *t)
+{
+    cf_word *finished = t->finished;
+    if (t->run != NULL) {
+        t->run(p);
+    }
     drop(t);
+    count(&p->done);
+    if (finished != NULL) {
+        count(finished);
+    }
 }
 
 static void *
@@ -90,20 +100,33 @@ work(void *arg)
 {
     worker *w = arg;
     pool *p = w->pool;
+    turn_take();
     for (;;) {
         cf_link *link = cf_taskq_pop(&p->queue, &w->busy);
         if (link != NULL) {
             cf_lot_found(&p->lot, &w->berth);
-            run_task(p, cf_container_of(link, task, link));
+            task *t = cf_container_of(link, task, link);
+            bool mine = claim(t);
+            turn_give();
+            if (mine) {
+                run_task(p, t);
+            }
+            else {
+                drop(t);
+            }
+            turn_take();
             continue;
         }
         cf_store_relaxed(&w->busy, false);
         if (cf_load_seq(&p->queue.length) == CF_TASKQ_CLOSED) {
             break;
         }
+        turn_give();
         cf_lot_wait(&p->lot, &w->berth);
+        turn_take();
     }
     cf_lot_found(&p->lot, &w->berth);
+    turn_give();
     p->berths[w->number] = NULL;
     /* At once: whoever called this worker may still be about to wake it. */
     free(w);
@@ -161,7 +184,9 @@ open_pool(uint32_t workers)
 static bool
 submit(pool *p, void (*run)(pool *), cf_word *finished)
 {
+    turn_take();
     if (cf_load_seq(&p->state) != 0) {
+        turn_give();
         return false;
     }
     task *t = calloc(1, sizeof *t);
@@ -175,6 +200,7 @@ submit(pool *p, void (*run)(pool *), cf_word *finished)
         && atomic_compare_exchange_strong_explicit(&t->cell, &word, CF_STATE_CANCELLED,
                                                    memory_order_relaxed,
                                                    memory_order_relaxed);
+    turn_give();
     drop(t);
     return !refused;
 }
@@ -191,9 +217,11 @@ wait_for_count(cf_word *word, uint32_t count)
 static void
 close_pool(pool *p)
 {
+    turn_take();
     atomic_fetch_or_explicit(&p->state, 1, memory_order_seq_cst);
     cf_taskq_close(&p->queue);
     cf_lot_dismiss(&p->lot);
+    turn_give();
 }
 
 static void

@@ -75,20 +75,22 @@ typedef struct {
 static bool
 hang(future *f, hook *h)
 {
+    turn_take();
     uint32_t word = cf_cell_lock(&f->cell);
-    if (word & CF_NOTIFIED) {
-        cf_cell_unlock(&f->cell, 0, 0);
-        return false;
+    bool pending = !(word & CF_NOTIFIED);
+    if (pending) {
+        h->next = f->hooks;
+        f->hooks = h;
     }
-    h->next = f->hooks;
-    f->hooks = h;
-    cf_cell_unlock(&f->cell, 0, CF_HOOKED & ~word);
-    return true;
+    cf_cell_unlock(&f->cell, 0, pending ? CF_HOOKED & ~word : 0);
+    turn_give();
+    return pending;
 }
 
 static void
 unhook(future *f, hook *h)
 {
+    turn_take();
     cf_cell_lock(&f->cell);
     for (hook **at = &f->hooks; *at != NULL; at = &(*at)->next) {
         if (*at == h) {
@@ -97,11 +99,13 @@ unhook(future *f, hook *h)
         }
     }
     cf_cell_unlock(&f->cell, 0, 0);
+    turn_give();
 }
 
 static void
 finish(future *f, bool failed)
 {
+    turn_take();
     uint32_t word = cf_cell_lock(&f->cell);
     f->failed = failed;
     while (f->hooks != NULL) {
@@ -111,6 +115,7 @@ finish(future *f, bool failed)
     }
     cf_cell_unlock(&f->cell, word & CF_RUNNING,
                    CF_STATE_FINISHED | (failed ? CF_FAILED : 0));
+    turn_give();
 }
 
 /* ---- many futures, many waiters ---- */
