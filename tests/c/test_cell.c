@@ -515,7 +515,7 @@ static void
 no_wakeup_is_lost(void)
 {
     static relay x;
-    x.batches = rounds(1500);
+    x.batches = rounds(800);
     pthread_barrier_init(&x.gate, NULL, 3);
     relay_waiter done = {&x, 0, CF_DONE, 0, 0}, notified = {&x, 1, CF_NOTIFIED, 0, 0};
     hanging_relay = &x;

@@ -315,8 +315,8 @@ every_task_of_every_burst_is_run(void)
 {
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         for (uint32_t workers = 1; workers <= MOST_WORKERS; workers += workers < 3 ? 1 : 3) {
-            run_bursts(workers, 1, limits[i], rounds(5000));
-            run_bursts(workers, 3, limits[i], rounds(5000));
+            run_bursts(workers, 1, limits[i], rounds(2500));
+            run_bursts(workers, 3, limits[i], rounds(2500));
         }
     }
 }
@@ -411,7 +411,7 @@ static void
 closing_at_any_moment_loses_no_accepted_task(void)
 {
     prng r = prng_new();
-    for (int i = rounds(1500); i > 0; i--) {
+    for (int i = rounds(1000); i > 0; i--) {
         pool *p = open_pool(1 + prng_below(&r, 4));
         cf_store_relaxed(&p->lot.spin.limit, limits[prng_below(&r, 4)]);
         cf_word accepted = 0;
@@ -472,17 +472,19 @@ at_rest_all_are_parked_and_use_no_processor(void)
         CHECK(submit(p, NULL, NULL));
     }
     wait_for_count(&p->done, 100);
-    while (cf_load_relaxed(&p->lot.parked_count) < 4) {
+    /* The last one is counted just before it gives the token back. */
+    while (cf_load_relaxed(&p->lot.parked_count) < 4 || cf_load_relaxed(&p->lot.token)) {
         cf_yield();
     }
-    CHECK_EQUAL(cf_load_seq(&p->lot.token), 0);
     int64_t before = cpu_time(), begin = cf_now();
     cf_word never = 0;
     while (cf_now() - begin < 400000000) {
         cf_wait32(&never, 0, begin + 400000000, CF_PRIVATE);
     }
     /* One spinning thread would have used all of it. */
-    CHECK(cpu_time() - before < 100000000);
+    int64_t used = cpu_time() - before;
+    printf("    %.1f ms in 400 ms\n", (double)used / 1e6);
+    CHECK(used < 100000000);
     close_pool(p);
     join_workers(p);
     free_pool(p);
