@@ -8,10 +8,18 @@
 
 #define MS 1000000
 
+static cf_spin
+spin_of(int32_t limit)
+{
+    cf_spin spin = CF_SPIN_INIT;
+    cf_store_relaxed(&spin.limit, limit);
+    return spin;
+}
+
 static void
 a_word_that_is_set_ends_the_spin_at_once(void)
 {
-    cf_spin spin = {INT32_MAX};
+    cf_spin spin = spin_of(INT32_MAX);
     cf_word word = 4;
     CHECK(cf_spin_until(&spin, &word, 4));
     CHECK(cf_spin_until(&spin, &word, UINT32_MAX));
@@ -20,7 +28,7 @@ a_word_that_is_set_ends_the_spin_at_once(void)
 static void
 other_bits_do_not_end_it(void)
 {
-    cf_spin spin = {1000};
+    cf_spin spin = spin_of(1000);
     cf_word word = 4;
     CHECK(!cf_spin_until(&spin, &word, 3));
 }
@@ -28,7 +36,7 @@ other_bits_do_not_end_it(void)
 static void
 it_spins_as_long_as_the_limit_says(void)
 {
-    cf_spin spin = {5 * MS};
+    cf_spin spin = spin_of(5 * MS);
     cf_word word = 0;
     int64_t start_time = cf_now();
     CHECK(!cf_spin_until(&spin, &word, 1));
@@ -50,7 +58,7 @@ static void
 a_change_ends_the_spin(void)
 {
     for (int i = rounds(200); i > 0; i--) {
-        cf_spin spin = {INT32_MAX};     /* two seconds */
+        cf_spin spin = spin_of(INT32_MAX);     /* two seconds */
         cf_word word = 0;
         pthread_t thread = start(set_later, &word);
         CHECK(cf_spin_until(&spin, &word, 1));
@@ -64,7 +72,7 @@ static int32_t
 learned(int32_t limit, int64_t waited)
 {
     for (;;) {
-        cf_spin spin = {limit};
+        cf_spin spin = spin_of(limit);
         int64_t now = cf_now();
         cf_spin_learn(&spin, now - waited);
         if (cf_now() - now < 20000) {
