@@ -3,8 +3,6 @@
 #include <errno.h>
 #include <math.h>
 
-#include "plat/wait.h"
-
 /* ---- the GIL, from hand to hand ----
 
    PyEval_RestoreThread() on a GIL that is taken sleeps in the kernel, and is woken
@@ -16,30 +14,17 @@
 
 #ifndef Py_GIL_DISABLED
 
-#define HAND_OVER_NS 10000
+/* GIL_FREE, or the thread of ours that took it last (with that bit clear). */
+#define GIL_FREE 1u
+static cf_word gil_owner = GIL_FREE;
 
-static void *_Atomic gil_taken_by;
+/* Its limit (ns) is never adapted: what is late is not coming. */
+static cf_spin hand_over_spin = {10000, CF_LOOKS_MIN};
 
-static void
-await_hand_over(void)
+static uint32_t
+owner_word(PyThreadState *ts)
 {
-    int64_t end = 0;
-    for (;;) {
-        for (int i = 0; i < 8; i++) {
-            if (cf_load_acquire(&gil_taken_by) == NULL) {
-                return;
-            }
-            cf_relax();
-        }
-        int64_t now = cf_now();
-        if (end == 0) {
-            end = now + HAND_OVER_NS;
-        }
-        if (now >= end) {
-            return;
-        }
-        cf_yield();
-    }
+    return (uint32_t)((uintptr_t)ts >> 4) & ~GIL_FREE;
 }
 
 PyThreadState *
@@ -47,8 +32,8 @@ cf_gil_release(void)
 {
     PyThreadState *ts = PyEval_SaveThread();
     /* Only after it is free, and only if nobody took it since. */
-    void *me = ts;
-    atomic_compare_exchange_strong_explicit(&gil_taken_by, &me, NULL,
+    uint32_t me = owner_word(ts);
+    atomic_compare_exchange_strong_explicit(&gil_owner, &me, GIL_FREE,
                                             memory_order_release, memory_order_relaxed);
     return ts;
 }
@@ -56,9 +41,9 @@ cf_gil_release(void)
 void
 cf_gil_take(PyThreadState *ts)
 {
-    await_hand_over();
+    cf_spin_until(&hand_over_spin, &gil_owner, GIL_FREE);
     PyEval_RestoreThread(ts);
-    cf_store_relaxed(&gil_taken_by, ts);
+    cf_store_relaxed(&gil_owner, owner_word(ts));
 }
 
 #else

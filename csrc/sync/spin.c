@@ -3,28 +3,43 @@
 #include "plat/clock.h"
 #include "plat/wait.h"
 
-#define LOOKS_PER_ROUND 8
-
 /* Spin once more after a wait that was not longer than this: what made it long
    may have been the two wake-ups that spinning saves. */
 #define WORTH_SPINNING 150000
 
+/* A yield to another thread, rather than to nobody, takes longer than this (ns). */
+#define SWITCH_TIME 800
+
+static void
+learn_looks(cf_spin *spin, int32_t looks, bool after_switch)
+{
+    int32_t now = after_switch ? CF_LOOKS_MIN
+                : looks < CF_LOOKS_MAX ? 2 * looks : CF_LOOKS_MAX;
+    if (now != looks) {
+        cf_store_relaxed(&spin->looks, now);
+    }
+}
+
 bool
 cf_spin_until(cf_spin *spin, const cf_word *word, uint32_t mask)
 {
-    int64_t end = 0;
+    int32_t looks = cf_load_relaxed(&spin->looks);
+    int64_t end = 0, yielded = 0;
     for (;;) {
-        for (int i = 0; i < LOOKS_PER_ROUND; i++) {
+        for (int32_t i = 0; i < looks; i++) {
             if (cf_load_acquire(word) & mask) {
+                if (i > 0 || yielded != 0) {
+                    learn_looks(spin, looks, i == 0 && cf_now() - yielded > SWITCH_TIME);
+                }
                 return true;
             }
             cf_relax();
         }
-        int64_t now = cf_now();
+        yielded = cf_now();
         if (end == 0) {
-            end = now + cf_load_relaxed(&spin->limit);
+            end = yielded + cf_load_relaxed(&spin->limit);
         }
-        if (now >= end) {
+        if (yielded >= end) {
             return false;
         }
         cf_yield();

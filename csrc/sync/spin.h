@@ -13,16 +13,21 @@
    result()) remembers how long its waits were and spins at most that long.
 
    Between looks the spin yields the processor: where both sides share one CPU a
-   plain spin keeps the other side from doing what is waited for. */
+   plain spin keeps the other side from doing what is waited for.  There it should
+   yield soon; where the sides have a CPU each a yield only makes the waiter late.  So
+   it also learns how often to look in between: a yield that took long, and after which
+   the wait was over, means that they share one. */
 
 typedef struct {
-    /* Nanoseconds to spin before sleeping; any thread may write it, it is a
-       hint and a lost update does not matter. */
-    _Atomic int32_t limit;
+    /* Hints: any thread may write them, a lost update does not matter. */
+    _Atomic int32_t limit;      /* nanoseconds to spin before sleeping */
+    _Atomic int32_t looks;      /* between two yields */
 } cf_spin;
 
 #define CF_SPIN_MAX 100000          /* ns; about two wake-ups of a sleeper */
-#define CF_SPIN_INIT {50000}
+#define CF_SPIN_INIT {50000, CF_LOOKS_MIN}
+#define CF_LOOKS_MIN 8
+#define CF_LOOKS_MAX 128
 
 /* Look at `*word & mask` until it is not 0 (true) or the limit is over (false). */
 bool cf_spin_until(cf_spin *spin, const cf_word *word, uint32_t mask);
