@@ -40,7 +40,6 @@ class Executor:
     def map(
         self,
         fn: Callable[..., _T],
-        /,
         *iterables: Iterable[Any],
         timeout: float | None = None,
         chunksize: int = 1,
