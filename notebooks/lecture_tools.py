@@ -197,7 +197,8 @@ class Lab:
         for row in self.measured.values():
             rows.append([row.label, seconds(row.wall.get("sequential")),
                          *(f"{seconds(row.wall.get(name))} ({times(row.speedup(name))})"
-                           for name in (STANDARD, OURS)), times(row.ideal), row.note])
+                           .replace(" ", "\u00a0") for name in (STANDARD, OURS)),
+                         times(row.ideal), row.note])
         data = {"engine": self.engine, "cores": cores(), "gil": gil_enabled(),
                 "python": sys.version.split()[0], "load": load(),
                 "rows": [{"label": row.label, "ideal": row.ideal, "wall": row.wall,
