@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 from suite_driver import OUTCOMES, Driver, Settings
-from suite_plan import MODES, NoTests, find_tests, load_exclusions, plan
+from suite_plan import GROUPS, MODES, NoTests, find_tests, load_exclusions, plan
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -38,7 +38,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--impl-path", action="append", default=[], metavar="DIR",
                         help="put DIR on PYTHONPATH (may be repeated)")
     parser.add_argument("--mode", choices=MODES, default="substitute")
-    parser.add_argument("--groups", default="cf,asyncio,extra")
+    parser.add_argument("--groups", default=",".join(GROUPS))
     parser.add_argument("-k", action="append", default=[], metavar="PATTERN",
                         help="only tests whose name contains this, or matches it if it has *")
     parser.add_argument("--tests", "--cpython-tests", metavar="DIR",
@@ -99,8 +99,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         tests = find_tests(options.tests)
     except NoTests as missing:
-        print(f"SKIPPED: {missing}")
-        return 0 if options.tests is None else 3
+        tests = None
+        print(f"SKIPPED group cf: {missing}")
+    except FileNotFoundError as wrong:
+        print(wrong)
+        return 3
     problem = why_not_importable(options.impl, options.impl_path)
     if problem is not None:
         print(f"cannot use {options.impl}: {problem}")
@@ -115,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         progress=(lambda line: None) if options.quiet else
         (lambda line: print(f"[{time.monotonic() - begun:6.1f} s] {line}", flush=True))))
     print(f"Python {sys.version.split()[0]}, {options.impl}, mode {options.mode}\n"
-          f"tests from {tests}", flush=True)
+          f"tests from {tests or 'the test package'}", flush=True)
     driver.run(plan(tests, tuple(options.groups.split(","))))
     for line in sorted(driver.resolves):
         print("in the processes " + line)

@@ -30,9 +30,9 @@ RANK = {"passed": 0, "skipped": 0, "excluded": 0, "notrun": 1, "failed": 2, "err
 
 @dataclass
 class Settings:
-    """Times in seconds; tests is the folder that holds test_concurrent_futures."""
+    """Times in seconds; tests is the folder that holds test_concurrent_futures, if any."""
 
-    tests: Path
+    tests: Path | None
     implementation: str = "cfutures"
     implementation_path: list[str] = field(default_factory=list)
     mode: str = "substitute"
@@ -229,7 +229,7 @@ class Driver:
                        if key not in ("PYTHONWARNINGS", "PYTHONPATH")}
         environment.update(
             CFSUITE_IMPL=self.settings.implementation, CFSUITE_MODE=self.settings.mode,
-            CFSUITE_TESTS=str(self.settings.tests), PYTHONDONTWRITEBYTECODE="1",
+            CFSUITE_TESTS=str(self.settings.tests or ""), PYTHONDONTWRITEBYTECODE="1",
             PYTHONFAULTHANDLER="1",
             PYTHONPATH=os.pathsep.join(
                 [str(HERE / "inject")]

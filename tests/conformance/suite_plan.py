@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+GROUPS = ("cf", "asyncio", "extra")
 MODES = ("substitute", "install", "beside")
 
 
@@ -64,13 +65,14 @@ def find_tests(chosen: str | None = None) -> Path:
 
     Looked for in `chosen`, then $CFUTURES_CPYTHON_TESTS, then the interpreter's own
     test package, then where Debian has it for the same minor version.
-    Raises NoTests with one line that says what to install.
+    Raises NoTests with one line that says what to install, FileNotFoundError if the
+    folder that was chosen has no tests.
     """
     chosen = chosen or os.environ.get("CFUTURES_CPYTHON_TESTS")
     if chosen:
         folder = Path(chosen).resolve()
         if not _has_tests(folder):
-            raise NoTests(f"no test_concurrent_futures in {folder}")
+            raise FileNotFoundError(f"no test_concurrent_futures in {folder}")
         return folder
     minor = python_version()
     candidates = [Path("/usr/lib") / f"python{minor}" / "test"]
@@ -89,10 +91,13 @@ def find_tests(chosen: str | None = None) -> Path:
         "that has it")
 
 
-def plan(tests: Path, groups: tuple[str, ...] = ("cf", "asyncio", "extra")) -> list[Job]:
-    """The jobs of the groups, in order; `tests` is what find_tests() returned."""
+def plan(tests: Path | None, groups: tuple[str, ...] = GROUPS) -> list[Job]:
+    """The jobs of the groups, in order.
+
+    `tests` is what find_tests() returned; None leaves out the group cf.
+    """
     jobs: list[Job] = []
-    if "cf" in groups:
+    if "cf" in groups and tests is not None:
         package = tests / "test_concurrent_futures"
         if package.is_dir():
             jobs += [Job("cf", f"test.test_concurrent_futures.{file.stem}")

@@ -5,22 +5,19 @@ that module that failed.  By hand, with more choices: cpython_suite.py beside th
 """
 import pytest
 from suite_driver import Driver, Settings
-from suite_plan import Job, NoTests, find_tests, load_exclusions, plan
+from suite_plan import GROUPS, Job, NoTests, find_tests, load_exclusions, plan
 
 try:
-    TESTS = find_tests()
+    TESTS, WHY_NOT = find_tests(), ""
 except NoTests as missing:
-    TESTS = None
-    WHY_NOT = str(missing)
+    TESTS, WHY_NOT = None, str(missing)
 
 
 def jobs() -> list[pytest.param]:
-    if TESTS is None:
-        return [pytest.param("substitute", None, id="cpython",
-                             marks=pytest.mark.skip(reason=WHY_NOT))]
-    runs = [("substitute", ("cf", "asyncio", "extra")), ("install", ("cf", "asyncio", "extra")),
-            ("beside", ("asyncio",))]
-    return [pytest.param(mode, job, id=f"{mode}-{title(job)}")
+    absent = [pytest.param("substitute", None, id="substitute-test_concurrent_futures",
+                           marks=pytest.mark.skip(reason=WHY_NOT))] if TESTS is None else []
+    runs = [("substitute", GROUPS), ("install", GROUPS), ("beside", ("asyncio",))]
+    return absent + [pytest.param(mode, job, id=f"{mode}-{title(job)}")
             for mode, groups in runs for job in plan(TESTS, groups)]
 
 
