@@ -25,7 +25,8 @@ enough_idle(cf_pool *pool)
     return idle >= waiting;
 }
 
-/* Start one more thread, through Python.  0, or -1 with an exception. */
+/* Start one more thread, through Python, which says so (_not_started) if there is none
+   after all.  0, or -1 with an exception. */
 static int
 grow(cf_state *st, PyObject *executor, cf_pool *pool)
 {
@@ -40,46 +41,12 @@ grow(cf_state *st, PyObject *executor, cf_pool *pool)
     PyObject *number = PyLong_FromUnsignedLong(count);
     PyObject *r = number == NULL ? NULL
                 : PyObject_CallMethodOneArg(executor, st->str_spawn, number);
-    Py_XDECREF(number);
-    if (r != NULL) {
-        Py_DECREF(r);
-        return 0;
-    }
-    if (PyErr_ExceptionMatches(PyExc_Exception)) {
+    if (number == NULL) {
         atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
     }
-    /* else Ctrl-C while the thread was starting: it is on its way all the same */
-    return -1;
-}
-
-static bool
-has_workers(cf_pool *pool)
-{
-    cf_spinlock_lock(&pool->workers_lock);
-    bool some = pool->workers != NULL;
-    cf_spinlock_unlock(&pool->workers_lock);
-    return some;
-}
-
-/* No thread could be started (the exception is set).  Other threads will run the task;
-   if there is none it is taken back, unless it has begun after all. */
-static PyObject *
-withdraw(FutureObject *f, cf_pool *pool)
-{
-    if (PyErr_ExceptionMatches(PyExc_RuntimeError) && has_workers(pool)
-        && cf_load_seq(&pool->state) == 0)
-    {
-        PyErr_Clear();
-        return (PyObject *)f;
-    }
-    PyObject *exc = PyErr_GetRaisedException();
-    if (cf_future_commit_cancel(f, false)) {
-        Py_DECREF(f);
-        PyErr_SetRaisedException(exc);
-        return NULL;
-    }
-    Py_DECREF(exc);
-    return (PyObject *)f;
+    Py_XDECREF(number);
+    Py_XDECREF(r);
+    return r == NULL ? -1 : 0;
 }
 
 static PyObject *
@@ -110,7 +77,12 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     cf_lot_notify(&pool->lot);
     if (cf_load_relaxed(&pool->threads) < pool->max_workers && !enough_idle(pool)) {
         if (grow(st, self, pool) < 0) {
-            return withdraw(f, pool);
+            /* No thread, or Ctrl-C: the task is taken back, unless it has begun. */
+            PyObject *exc = PyErr_GetRaisedException();
+            cf_future_commit_cancel(f, false);
+            Py_DECREF(f);
+            PyErr_SetRaisedException(exc);
+            return NULL;
         }
         /* The exit hook sets `finalizing`, then closes the pools of the threads that it
            finds; this thread may have come after it looked. */
@@ -188,6 +160,17 @@ pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLong(pool == NULL ? 0 : cf_taskq_length(&pool->queue));
 }
 
+static PyObject *
+pool_py_not_started(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_pool *pool = self_of(self)->pool;
+    atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
+    cf_spinlock_lock(&pool->workers_lock);
+    bool some = pool->workers != NULL;
+    cf_spinlock_unlock(&pool->workers_lock);
+    return PyBool_FromLong(some);
+}
+
 static uint32_t
 state_of(PyObject *self)
 {
@@ -246,6 +229,9 @@ static PyMethodDef pool_methods[] = {
      "Make the pool: number is N of its default name, switch_interval in seconds.")},
     {"_close", pool_py_close, METH_O, PyDoc_STR(
      "_close($self, cancel_futures, /)\n--\n\nTake no more tasks; workers finish and leave.")},
+    {"_not_started", pool_py_not_started, METH_NOARGS, PyDoc_STR(
+     "_not_started($self, /)\n--\n\n"
+     "A thread that was counted could not be started; True if others are running.")},
     {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(
      "_queued($self, /)\n--\n\nThe number of tasks that no worker has taken.")},
     {NULL, NULL, 0, NULL},

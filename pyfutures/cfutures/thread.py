@@ -38,6 +38,12 @@ def _python_exit() -> None:
     for _, worker in items:
         worker.close()
     for thread, _ in items:
+        _join(thread)
+
+
+def _join(thread: threading.Thread) -> None:
+    # One whose start() was interrupted may not have begun; it has nothing to do then.
+    if thread.ident is not None:
         thread.join()
 
 
@@ -135,11 +141,13 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
             _threads_workers[thread] = worker
             try:
                 thread.start()
-            except Exception:
-                del _threads_workers[thread]
-                raise
-            except BaseException:  # Ctrl-C: the thread is on its way all the same
-                self._threads.add(thread)
+            except BaseException as exception:
+                if thread.ident is None and thread not in threading.enumerate():
+                    del _threads_workers[thread]
+                    if self._not_started() and isinstance(exception, RuntimeError):
+                        return  # no more threads: those that run will do the task
+                else:  # a signal handler raised, the thread is on its way all the same
+                    self._threads.add(thread)
                 raise
             self._threads.add(thread)
 
@@ -160,7 +168,7 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
             with self._threads_lock:
                 threads = list(self._threads)
             for thread in threads:
-                thread.join()
+                _join(thread)
 
 
 ThreadPoolExecutor.__module__ = "cfutures.thread"
