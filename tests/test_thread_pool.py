@@ -416,6 +416,76 @@ def test_worker_in_a_destructor_is_not_idle(pool, gate):
     go.set()
 
 
+class Interrupting(Exception):
+    """What a signal handler may raise."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, Interrupting, MemoryError])
+@pytest.mark.parametrize("begun", [False, True])
+def test_exception_while_a_thread_starts(cf, pool, gate, monkeypatch, kind, begun):
+    """A signal handler raises when the thread is there but start() has not returned."""
+    ran, go = gate(), gate()
+    start = threading.Thread.start
+
+    def interrupted(thread):
+        start(thread)
+        if begun:
+            ran.wait(GUARD)
+        raise kind("while starting")
+
+    executor = pool(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(kind, match="while starting"):
+            executor.submit(lambda: ran.set() or go.wait(GUARD))
+    go.set()
+    if cf.implementation == "stdlib":
+        # There it has forgotten that thread.
+        executor.submit(int).result(GUARD)
+        return
+    # The thread is there and counts.
+    assert executor.submit(current).result(GUARD) in executor._threads
+    assert executor.submit(add, 1).result(GUARD) == 2
+    assert len(executor._threads) == 1
+    threads = list(executor._threads)
+    executor.shutdown()
+    assert not any(t.is_alive() for t in threads)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, OSError])
+def test_thread_that_cannot_be_started(cf, pool, monkeypatch, kind):
+    """The call that needed it fails; the pool is as good as before."""
+    def impossible(thread):
+        raise kind("can't start new thread")
+
+    executor = pool(2)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", impossible)
+        with pytest.raises(kind, match="can't start new thread"):
+            executor.submit(add, 1)
+    if cf.implementation == "stdlib":
+        # There the task stays in the queue and is done by the next thread.
+        return
+    assert executor._threads == set()
+    assert executor.submit(add, 1).result(GUARD) == 2
+    assert len(executor._threads) == 1
+
+
+@ours("there the call fails although another thread will run the task")
+def test_second_thread_that_cannot_be_started(cf, pool, gate, monkeypatch):
+    """DESIGN: the pool goes on with the threads it has."""
+    def impossible(thread):
+        raise RuntimeError("can't start new thread")
+
+    go = gate()
+    executor = pool(2)
+    executor.submit(go.wait, GUARD)
+    monkeypatch.setattr(threading.Thread, "start", impossible)
+    future = executor.submit(add, 1)
+    go.set()
+    assert future.result(GUARD) == 2
+
+
 # --- initializer ------------------------------------------------------------------------
 
 def test_initializer_runs_once_in_each_worker(pool):

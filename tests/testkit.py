@@ -2,6 +2,7 @@
 import gc
 import importlib
 import os
+import signal
 import subprocess
 import sys
 import sysconfig
@@ -98,7 +99,11 @@ class Thing:
 PRELUDE = """\
 import faulthandler, os, signal, sys, threading, time
 faulthandler.enable()
-faulthandler.dump_traceback_later({limit}, exit=True)
+def watch(seconds):
+    # An alarm, not faulthandler's own watchdog: that one hangs in a forked child.
+    faulthandler.register(signal.SIGALRM, chain=True)
+    signal.alarm(seconds)
+watch({limit})
 import {package} as cf
 import {package}.thread
 GUARD = {limit}
@@ -112,7 +117,7 @@ def run_child(code, implementation="cfutures", *, limit=GUARD, flags=(), status=
     """Run Python code in a process of its own, which must end by itself with `status`.
 
     `cf` is the implementation there. If the child takes longer than `limit`
-    seconds, faulthandler prints where each thread stood. Returns its standard
+    seconds (an int), faulthandler prints where each thread stood. Returns its standard
     output; its standard error must be empty of tracebacks that we did not expect.
     """
     source = PRELUDE.format(limit=limit, package=PACKAGES[implementation]) + code
@@ -120,11 +125,13 @@ def run_child(code, implementation="cfutures", *, limit=GUARD, flags=(), status=
     environment["PYTHONUNBUFFERED"] = "1"
     child = subprocess.Popen(
         [sys.executable, *flags, "-c", source], text=True, env=environment,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True)
     try:
         out, err = child.communicate(timeout=limit + 15)
     except subprocess.TimeoutExpired:
-        child.kill()
+        # Its own children hold the pipes as well.
+        os.killpg(child.pid, signal.SIGKILL)
         out, err = child.communicate()
         pytest.fail(f"the child hangs even after its watchdog\n{out}\n{err}")
     if child.returncode != status:
