@@ -62,5 +62,5 @@ lint: $(VENV)/.lint
 	$(VENV)/bin/mypy
 
 clean:
-	rm -rf .venv-* build dist *.egg-info pyfutures/*.egg-info tests/c/build notebooks/out
+	rm -rf .venv-* build dist *.egg-info pyfutures/*.egg-info tests/c/build notebooks/out notebooks/data
 	find pyfutures -name '*.so' -delete

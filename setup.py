@@ -23,8 +23,6 @@ CFLAGS = [
     "-std=gnu11", "-O2", "-fvisibility=hidden", "-fno-strict-aliasing",
     "-Wall", "-Wextra", "-Wstrict-prototypes", "-Wmissing-prototypes",
     "-Wcast-function-type", "-Wshadow",
-    # CPython's own headers and slot tables leave these open on purpose.
-    "-Wno-unused-parameter", "-Wno-missing-field-initializers",
 ]
 # With a GIL the callers of the plain-C layers take turns; see csrc/base/atomic.h.
 SERIALIZED = "0" if sysconfig.get_config_var("Py_GIL_DISABLED") else "1"

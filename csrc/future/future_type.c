@@ -286,7 +286,7 @@ future_tp_repr(PyObject *self)
 /* ---- life and death ---- */
 
 static int
-future_tp_init(PyObject *self, PyObject *args, PyObject *kwargs)
+future_tp_init(PyObject *Py_UNUSED(self), PyObject *args, PyObject *kwargs)
 {
     Py_ssize_t given = PyTuple_GET_SIZE(args);
     if (given != 0) {

@@ -34,7 +34,8 @@ cf_state_init(cf_state *st)
     st->str_spawn = PyUnicode_InternFromString("_spawn");
     st->str_class = PyUnicode_InternFromString("__class__");
     st->str_name = PyUnicode_InternFromString("__name__");
-    if (st->str_submit == NULL || st->str_class == NULL || st->str_name == NULL || st->str_invoke_callbacks == NULL
+    if (st->str_submit == NULL || st->str_class == NULL || st->str_name == NULL
+        || st->str_invoke_callbacks == NULL
         || st->str_result == NULL || st->str_cancel == NULL || st->str_spawn == NULL)
     {
         return -1;

@@ -194,7 +194,7 @@ pool_get_broken(PyObject *self, void *Py_UNUSED(closure))
 }
 
 static PyObject *
-pool_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+pool_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {
     ThreadPoolObject *self = (ThreadPoolObject *)type->tp_alloc(type, 0);
     if (self != NULL) {

@@ -72,7 +72,8 @@ run_task(cf_state *st, cf_pool *pool, cf_worker *w, FutureObject *f)
 static bool
 checks_by_itself(PyObject *fn)
 {
-    return PyFunction_Check(fn) || (PyMethod_Check(fn) && PyFunction_Check(PyMethod_GET_FUNCTION(fn)));
+    return PyFunction_Check(fn)
+        || (PyMethod_Check(fn) && PyFunction_Check(PyMethod_GET_FUNCTION(fn)));
 }
 
 static void
@@ -162,7 +163,7 @@ worker_tp_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw
 /* ---- the type ---- */
 
 static PyObject *
-worker_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+worker_tp_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
 {
     cf_state *st = cf_state_of(type);
     PyObject *executor, *initializer, *initargs;

@@ -73,7 +73,8 @@ def _default_max_workers() -> int:
 
 def _worker_name(pool: int, worker: int) -> str:
     executor = _executors.get(pool)
-    return f"worker {worker}" if executor is None else f"{executor._thread_name_prefix}_{worker}"
+    prefix = "worker" if executor is None else executor._thread_name_prefix
+    return f"{prefix}_{worker}"
 
 
 class _WorkQueue:
