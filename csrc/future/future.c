@@ -349,7 +349,7 @@ cf_future_result(cf_state *st, FutureObject *f, cf_deadline until)
 {
     uint32_t word = cf_future_load(f);
     if (!(word & CF_DONE)) {
-        int ready = cf_block(&f->cell, CF_DONE, until);
+        int ready = cf_block(st, &f->cell, CF_DONE, until);
         if (ready < 0) {
             return NULL;
         }

@@ -90,7 +90,7 @@ future_py_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     {
         return NULL;
     }
-    if (!(cf_future_load(f) & CF_DONE) && cf_block(&f->cell, CF_DONE, until) < 0) {
+    if (!(cf_future_load(f) & CF_DONE) && cf_block(state_of(self), &f->cell, CF_DONE, until) < 0) {
         return NULL;
     }
     uint32_t word = cf_future_load(f);

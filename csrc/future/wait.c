@@ -65,12 +65,12 @@ list_pending(cf_state *st, PyObject *fs, Py_ssize_t *failures)
    likely to be the last to finish, and then there is one sleep in all.  No future is
    registered anywhere.  1 all done, 0 deadline, -1 error. */
 static int
-wait_for_each(PyObject *pending, cf_deadline until)
+wait_for_each(cf_state *st, PyObject *pending, cf_deadline until)
 {
     for (Py_ssize_t i = PyList_GET_SIZE(pending) - 1; i >= 0; i--) {
         FutureObject *f = (FutureObject *)PyList_GET_ITEM(pending, i);
         if (!(cf_future_load(f) & CF_NOTIFIED)) {
-            int r = cf_block(&f->cell, CF_NOTIFIED, until);
+            int r = cf_block(st, &f->cell, CF_NOTIFIED, until);
             if (r <= 0) {
                 return r;
             }
@@ -89,7 +89,7 @@ wait_watching(cf_state *st, PyObject *pending, return_when when, cf_deadline unt
     }
     int r = cf_watch_begin(st, w, NULL);
     if (r == 0) {
-        r = cf_block(&w->set.cell, CF_DONE, until);
+        r = cf_block(st, &w->set.cell, CF_DONE, until);
     }
     cf_watch_free(st, w);
     return r;
@@ -160,7 +160,7 @@ cf_py_wait(PyObject *module, PyObject *args, PyObject *kwargs)
             goto finally;
         }
         int r = when == ALL_COMPLETED && all_ours(st, pending)
-            ? wait_for_each(pending, until)
+            ? wait_for_each(st, pending, until)
             : wait_watching(st, pending, when, until);
         if (r < 0) {
             goto finally;

@@ -59,6 +59,7 @@ static int
 module_exec(PyObject *module)
 {
     cf_state *st = cf_state_of_module(module);
+    st->cpus = cf_cpu_count();
     if (cf_state_init(st) < 0
         || cf_future_add_type(module, st) < 0
         || cf_watch_add_types(module, st) < 0

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <math.h>
 
+#include "plat/wait.h"
+
 /* ---- the GIL, from hand to hand ----
 
    PyEval_RestoreThread() on a GIL that is taken sleeps in the kernel, and is woken
@@ -72,8 +74,22 @@ static cf_spin callers_spin = CF_SPIN_INIT;
    after looking. */
 #define FIRST_SLEEP_NS 20000000
 
+/* Where every CPU has a task to run and more are queued, a waiting thread only takes
+   time from them: spinning it is one competitor more, and asleep it is woken for each
+   result that it asks for in turn.  A short sleep that nobody ends lets some results
+   come together; it is over before the queue can run dry. */
+#define NAP_NS 100000
+
+static void
+nap(int64_t now, cf_deadline until)
+{
+    cf_word nobody = 0;
+    cf_deadline end = now + NAP_NS;
+    cf_wait32(&nobody, 0, end < until ? end : until, CF_PRIVATE);
+}
+
 int
-cf_block(cf_word *cell, uint32_t mask, cf_deadline until)
+cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
 {
     if (until == CF_NO_WAIT) {
         return (cf_load_acquire(cell) & mask) ? 1 : 0;
@@ -81,26 +97,30 @@ cf_block(cf_word *cell, uint32_t mask, cf_deadline until)
     for (bool first = true;; first = false) {
         PyThreadState *ts = cf_gil_release();
         int64_t start = cf_now();
-        cf_status st;
+        cf_status status;
         cf_deadline end = until;
-        if (first && cf_spin_until(&callers_spin, cell, mask)) {
-            st = CF_OK;
+        bool crowded = first && st->saturated(st);
+        if (crowded) {
+            nap(start, until);
+        }
+        if (first && !crowded && cf_spin_until(&callers_spin, cell, mask)) {
+            status = CF_OK;
         }
         else {
             if (first && until - start > FIRST_SLEEP_NS) {
                 end = start + FIRST_SLEEP_NS;
             }
-            st = cf_cell_wait(cell, mask, end);
+            status = cf_cell_wait(cell, mask, end);
         }
-        if (first) {
+        if (first && !crowded) {
             cf_spin_learn(&callers_spin, start);
         }
         int saved_errno = errno;
         cf_gil_take(ts);
-        if (st == CF_OK) {
+        if (status == CF_OK) {
             return 1;
         }
-        if (st == CF_SYSTEM) {
+        if (status == CF_SYSTEM) {
             errno = saved_errno;
             PyErr_SetFromErrno(PyExc_OSError);
             return -1;
@@ -108,7 +128,7 @@ cf_block(cf_word *cell, uint32_t mask, cf_deadline until)
         if (PyErr_CheckSignals() < 0) {
             return -1;
         }
-        if (st == CF_TIMEDOUT && end == until) {
+        if (status == CF_TIMEDOUT && end == until) {
             return (cf_load_acquire(cell) & mask) ? 1 : 0;
         }
     }

@@ -2,8 +2,8 @@
 #ifndef CF_PY_BLOCK_H
 #define CF_PY_BLOCK_H
 
-#include "py/compat.h"
 #include "plat/clock.h"
+#include "py/state.h"
 #include "sync/cell.h"
 
 /* None or a number of seconds (int, float, or what has __float__) to a deadline.
@@ -13,9 +13,10 @@
 int cf_deadline_from_timeout(PyObject *timeout, cf_deadline *until);
 int cf_deadline_from_now(PyObject *timeout, cf_deadline *until);
 
-/* Wait until `*cell & mask`, spinning first and then asleep.  Ctrl-C ends it.
+/* Wait until `*cell & mask`, spinning first (or napping, where the CPUs have better to
+   do) and then asleep.  Ctrl-C ends it.
    1: so it is; 0: the deadline has passed; -1: a signal handler raised, or OSError. */
-int cf_block(cf_word *cell, uint32_t mask, cf_deadline until);
+int cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until);
 
 /* Let go of the GIL for a wait of our own, and take it back.  Between two of our
    threads the GIL goes from hand to hand without the kernel: the one that takes it

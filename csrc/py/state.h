@@ -40,7 +40,7 @@
     X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)    \
     X(str_class) X(str_name)
 
-typedef struct {
+typedef struct cf_state {
 #define X(name) PyTypeObject *name;
     CF_STATE_TYPES(X)
 #undef X
@@ -50,6 +50,10 @@ typedef struct {
     /* Pools that have not been freed; guarded by pools_lock. */
     cf_spinlock pools_lock;
     struct cf_pool *pools;
+    /* Set once, by module_exec: the pools' answer to "is there more to do than CPUs to do
+       it, so that a waiting thread should keep out of the way?" */
+    bool (*saturated)(struct cf_state *st);
+    int cpus;
     /* Set once, by threading's exit hook. */
     cf_word finalizing;
 } cf_state;

@@ -153,6 +153,34 @@ cf_pool_raise_closed(cf_state *st, uint32_t state)
     }
 }
 
+bool
+cf_pools_saturated(cf_state *st)
+{
+    bool found = false;
+    int looked = 0;
+    cf_spinlock_lock(&st->pools_lock);
+    for (cf_pool *pool = st->pools; pool != NULL && looked < 8; pool = pool->next, looked++) {
+        /* One task may be the caller's own, that a worker is about to take. */
+        if (cf_taskq_length(&pool->queue) < 2) {
+            continue;
+        }
+        int busy = 0;
+        bool idle = false;
+        cf_spinlock_lock(&pool->workers_lock);
+        for (cf_worker *w = pool->workers; w != NULL && !idle; w = w->next) {
+            idle = !cf_load_relaxed(&w->busy);
+            busy++;
+        }
+        cf_spinlock_unlock(&pool->workers_lock);
+        if (!idle && busy >= st->cpus) {
+            found = true;
+            break;
+        }
+    }
+    cf_spinlock_unlock(&st->pools_lock);
+    return found;
+}
+
 static void
 forked(cf_state *st, cf_pool *pool)
 {

@@ -69,6 +69,10 @@ void cf_pool_raise_closed(cf_state *st, uint32_t state);
    running has failed. */
 void cf_pool_after_fork(cf_state *st);
 
+/* Whether some pool has all its workers busy, as many as there are CPUs at least, and
+   tasks waiting besides: for cf_block().  It looks at the first few pools. */
+bool cf_pools_saturated(cf_state *st);
+
 /* BrokenThreadPool(text of a failed initializer) (new). */
 PyObject *cf_pool_broken_error(cf_state *st);
 

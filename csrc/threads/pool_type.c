@@ -263,6 +263,7 @@ static PyType_Spec pool_spec = {
 int
 cf_threads_add_types(PyObject *module, cf_state *st)
 {
+    st->saturated = cf_pools_saturated;
     st->ThreadPool = (PyTypeObject *)PyType_FromModuleAndSpec(
         module, &pool_spec, (PyObject *)st->ExecutorBase);
     if (st->ThreadPool == NULL || PyModule_AddType(module, st->ThreadPool) < 0) {
