@@ -13,6 +13,7 @@ shortest run that leads to it.
 """
 from __future__ import annotations
 
+import gc
 from types import SimpleNamespace
 
 END = "end"
@@ -25,12 +26,11 @@ class Violation(AssertionError):
 class Program:
     """One thread; a subclass has a method for each of its steps.
 
-    local: its own variables at the beginning; start: its first step.
-    Where a thread can do one of several things, `choices` has their names.
+    local: its own variables at the beginning; start: its first step.  Where it can do
+    one of several things it overrides `steps`.
     """
 
     start = END
-    choices: dict[str, tuple[str, ...]] = {}
 
     def __init__(self, name: str, mutations: frozenset[str] = frozenset(), **local):
         self.name = name
@@ -39,7 +39,7 @@ class Program:
 
     def steps(self, label):
         """What can be done at `label`: names and methods."""
-        return [(name, getattr(self, name)) for name in self.choices.get(label, (label,))]
+        return [(label, getattr(self, label))]
 
 
 class Model:
@@ -72,6 +72,17 @@ def _freeze(record):
 
 def explore(model: Model, most: int = 3_000_000) -> Report:
     """Look at every state; stop at the first that is wrong."""
+    # Millions of tuples and no cycle: the collector would look at them again and again.
+    gc_was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return _explore(model, most)
+    finally:
+        if gc_was_enabled:
+            gc.enable()
+
+
+def _explore(model, most):
     programs = model.programs
     shared_names = list(model.shared)
     local_names = [["pc", *program.local] for program in programs]
@@ -80,9 +91,9 @@ def explore(model: Model, most: int = 3_000_000) -> Report:
              tuple((program.start, *program.local.values()) for program in programs))
 
     def thaw_all(state):
-        return (SimpleNamespace(**dict(zip(shared_names, state[0]))),
-                [SimpleNamespace(**dict(zip(names, values)))
-                 for names, values in zip(local_names, state[1])])
+        return (SimpleNamespace(**dict(zip(shared_names, state[0], strict=True))),
+                [SimpleNamespace(**dict(zip(names, values, strict=True)))
+                 for names, values in zip(local_names, state[1], strict=True)])
 
     number = {first: 0}
     came_from = [(None, None)]          # (the state before, the step) of each state
@@ -117,8 +128,8 @@ def explore(model: Model, most: int = 3_000_000) -> Report:
                 choices = known_steps[i, label] = program.steps(label)
             for name, step in choices:
                 g, p = SimpleNamespace(), SimpleNamespace()
-                g.__dict__.update(zip(shared_names, shared))
-                p.__dict__.update(zip(local_names[i], local[i]))
+                g.__dict__.update(zip(shared_names, shared, strict=True))
+                p.__dict__.update(zip(local_names[i], local[i], strict=True))
                 try:
                     p_next = step(g, p)
                 except Violation as wrong:

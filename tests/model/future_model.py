@@ -494,7 +494,7 @@ class Futures(Model):
         require(g.remaining >= 0, "more tickets posted than there are")
 
     def at_rest(self, g, threads):
-        for program, thread in zip(self.programs, threads):
+        for program, thread in zip(self.programs, threads, strict=True):
             require(thread.pc == END, f"{program.name} hangs at {thread.pc}")
         for word in g.words:
             require(not word & LOCKED, "a lock is held for ever")

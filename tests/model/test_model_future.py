@@ -1,7 +1,7 @@
 """Every interleaving of claiming, cancelling, finishing, waiting, hooking and unhooking."""
 import pytest
 from checker import explore
-from future import (
+from future_model import (
     EACH,
     FAILURE,
     LAST,

@@ -1,7 +1,7 @@
 """Every interleaving of pushing, searching, parking, being called, and closing."""
 import os
 
-import lot
+import lot_model as lot
 import pytest
 from checker import explore
 

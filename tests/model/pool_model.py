@@ -1,0 +1,392 @@
+"""Submitting while a pool grows, is closed, breaks, or the interpreter exits (submit() in
+csrc/threads/pool_type.c, worker.c, cf_pool_close() and cf_pool_break() in pool.c, and
+_python_exit() in pyfutures/cfutures/thread.py).
+
+How a sleeping worker is found is left to the model of the lot: here it may wake whenever
+the length is not 0.  Who has the queue's lock is modelled, since a worker says that it is
+busy while it holds it.
+"""
+from __future__ import annotations
+
+from checker import END, Model, Program, put, require
+
+CLOSED = 1 << 31
+SHUTDOWN, BROKEN, FINALIZING = 1, 2, 4
+PENDING, RUNNING, DONE, FAILED, CANCELLED = "PENDING RUNNING DONE FAILED CANCELLED".split()
+NOT_PUSHED = "NOT_PUSHED"
+
+MUTATIONS = (
+    "the queue closed before the state",
+    "no look after the push",
+    "no look at finalizing after the start",
+    "the exit hook looks before it says so",
+    "idle workers counted before the push",
+    "the flags read before the length",
+    "busy after the task has left the length",
+    "tasks failed before the pool is broken",
+    "a worker leaves without a look at the length",
+)
+
+
+class Closer(Program):
+    """shutdown(wait=False); cancel: shutdown(cancel_futures=True)."""
+
+    start = "close"
+
+    def __init__(self, name, mutations=frozenset(), cancel=False, **local):
+        super().__init__(name, mutations, **local)
+        self.cancel = cancel
+
+    bit = SHUTDOWN
+
+    def close(self, g, p):
+        """(cf_pool_close)"""
+        if "the queue closed before the state" in self.mutations:
+            return "close_queue"
+        return "close_state"
+
+    def close_state(self, g, p):
+        """cf_pool_close: add to state"""
+        g.state |= self.bit
+        if "the queue closed before the state" in self.mutations:
+            return self.closed(g, p)
+        return "close_queue"
+
+    def close_queue(self, g, p):
+        """cf_pool_close: cf_taskq_close"""
+        g.length |= CLOSED
+        if "the queue closed before the state" in self.mutations:
+            return "close_state"
+        return self.closed(g, p)
+
+    def closed(self, g, p):
+        return "cancel_queued" if self.cancel else END
+
+    def cancel_queued(self, g, p):
+        """cf_pool_cancel_queued: take a task and cancel it"""
+        if g.locked:
+            return None
+        if not g.queue:
+            return END
+        number, g.queue = g.queue[0], g.queue[1:]
+        g.length -= 1
+        if g.tasks[number] == PENDING:
+            g.tasks = put(g.tasks, number, CANCELLED)
+        return "cancel_queued"
+
+
+class ExitHook(Closer):
+    """_python_exit(), after which the interpreter joins all threads that were started."""
+
+    start = "begin"
+    bit = FINALIZING
+
+    def begin(self, g, p):
+        """(_python_exit)"""
+        if "the exit hook looks before it says so" in self.mutations:
+            return "snapshot"
+        return "say_so"
+
+    def say_so(self, g, p):
+        """_python_exit: _finalize()"""
+        g.finalizing = True
+        if "the exit hook looks before it says so" in self.mutations:
+            return "close" if p.items else END
+        return "snapshot"
+
+    def snapshot(self, g, p):
+        """_python_exit: list of the threads"""
+        p.items = g.registered
+        if "the exit hook looks before it says so" in self.mutations:
+            return "say_so"
+        return "close" if p.items else END
+
+
+class Submitter(Closer):
+    """submit() of one task, which may start a thread and, if the interpreter exits
+    meanwhile, close the pool."""
+
+    start = "look"
+    bit = FINALIZING
+
+    def __init__(self, name, mutations, number):
+        super().__init__(name, mutations, idle=0, waiting=-1, at=0, new=-1)
+        self.number = number
+
+    def outcome(self, g, what):
+        g.outcomes = put(g.outcomes, self.number, what)
+        return END
+
+    def look(self, g, p):
+        """submit: load state"""
+        return self.outcome(g, "refused") if g.state else "look_finalizing"
+
+    def look_finalizing(self, g, p):
+        """submit: load finalizing"""
+        if g.finalizing:
+            return self.outcome(g, "refused")
+        if "idle workers counted before the push" in self.mutations:
+            return "look_threads"
+        return "push"
+
+    def push(self, g, p):
+        """cf_taskq_push"""
+        g.queue = (*g.queue, self.number)
+        g.length += 1
+        g.tasks = put(g.tasks, self.number, PENDING)
+        if "idle workers counted before the push" in self.mutations:
+            return "grow" if p.waiting >= p.idle else "look_again"
+        return "look_threads"
+
+    def look_threads(self, g, p):
+        """submit: load threads"""
+        if g.threads >= g.most:
+            if "idle workers counted before the push" in self.mutations:
+                p.idle = g.most + 1
+                return "push"
+            return "look_again"
+        if "the flags read before the length" in self.mutations:
+            return "read_flag"
+        return "read_length"
+
+    def read_length(self, g, p):
+        """enough_idle: load length"""
+        p.waiting = g.length & ~CLOSED
+        if "the flags read before the length" in self.mutations:
+            return self.decide(p)
+        return "read_flag"
+
+    def read_flag(self, g, p):
+        """enough_idle: load busy of the next worker"""
+        p.idle += g.listed[p.at] and not g.busy[p.at]
+        p.at += 1
+        if p.at < g.most:
+            return "read_flag"
+        if "the flags read before the length" in self.mutations:
+            return "read_length"
+        return self.decide(p)
+
+    def decide(self, p):
+        if "idle workers counted before the push" in self.mutations:
+            return "push"
+        return "look_again" if p.idle >= p.waiting else "grow"
+
+    def grow(self, g, p):
+        """grow: compare threads and add one"""
+        p.idle, p.waiting, p.at = 0, -1, 0
+        if g.threads >= g.most:
+            return "look_again"
+        p.new = g.threads
+        g.threads += 1
+        return "register"
+
+    def register(self, g, p):
+        """_spawn: note the thread for the exit hook"""
+        g.registered = (*g.registered, p.new)
+        return "start_thread"
+
+    def start_thread(self, g, p):
+        """_spawn: thread.start()"""
+        g.started = put(g.started, p.new, True)
+        p.new = -1
+        if "no look at finalizing after the start" in self.mutations:
+            return "look_again"
+        return "look_finalizing_again"
+
+    def look_finalizing_again(self, g, p):
+        """submit: load finalizing"""
+        return "close" if g.finalizing else "look_again"
+
+    def closed(self, g, p):
+        return "look_again"
+
+    def look_again(self, g, p):
+        """submit: load state"""
+        p.idle, p.waiting, p.at = 0, -1, 0
+        if g.state and "no look after the push" not in self.mutations:
+            return "take_back"
+        return self.outcome(g, "accepted")
+
+    def take_back(self, g, p):
+        """submit: cf_future_commit_cancel"""
+        if g.tasks[self.number] == PENDING:
+            g.tasks = put(g.tasks, self.number, CANCELLED)
+            return self.outcome(g, "refused")
+        return self.outcome(g, "accepted")
+
+
+class Worker(Program):
+    """A thread of the pool; breaks: its initializer fails.
+
+    together: tasks that can only end when that many have begun."""
+
+    start = "enlist"
+
+    def __init__(self, name, mutations, number, together, breaks):
+        super().__init__(name, mutations, task=-1)
+        self.number = number
+        self.together = together
+        self.breaks = breaks
+
+    def say_busy(self, g, busy):
+        g.busy = put(g.busy, self.number, busy)
+
+    def enlist(self, g, p):
+        """worker_tp_call: enlist"""
+        if not g.started[self.number]:
+            return None
+        g.listed = put(g.listed, self.number, True)
+        self.say_busy(g, True)
+        if not self.breaks:
+            return "pop_look"
+        if "tasks failed before the pool is broken" in self.mutations:
+            return "break_pop"
+        return "break_state"
+
+    # work()
+
+    def pop_look(self, g, p):
+        """cf_taskq_pop: load length"""
+        return "pop_take" if g.length & ~CLOSED else "say_idle"
+
+    def pop_take(self, g, p):
+        """cf_taskq_pop: lock, take"""
+        if g.locked:
+            return None
+        if not g.length & ~CLOSED:
+            return "say_idle"
+        g.locked = True
+        p.task, g.queue = g.queue[0], g.queue[1:]
+        if "busy after the task has left the length" in self.mutations:
+            return "pop_count"
+        return "pop_busy"
+
+    def pop_busy(self, g, p):
+        """cf_taskq_pop: store busy"""
+        self.say_busy(g, True)
+        if "busy after the task has left the length" in self.mutations:
+            return "claim"
+        return "pop_count"
+
+    def pop_count(self, g, p):
+        """cf_taskq_pop: subtract from length, unlock"""
+        g.length -= 1
+        g.locked = False
+        if "busy after the task has left the length" in self.mutations:
+            return "pop_busy"
+        return "claim"
+
+    def claim(self, g, p):
+        """cf_future_claim"""
+        if g.tasks[p.task] == CANCELLED:
+            p.task = -1
+            return "task_gone"
+        require(g.tasks[p.task] == PENDING, "a task is claimed twice")
+        g.tasks = put(g.tasks, p.task, RUNNING)
+        g.begun += 1
+        return "run"
+
+    def task_gone(self, g, p):
+        """work: store busy"""
+        self.say_busy(g, False)
+        return "pop_look"
+
+    def run(self, g, p):
+        """run_task: the call ends, store busy"""
+        if g.begun < self.together:
+            return None
+        self.say_busy(g, False)
+        return "finish"
+
+    def finish(self, g, p):
+        """cf_future_finish"""
+        g.tasks = put(g.tasks, p.task, DONE)
+        p.task = -1
+        return "pop_look"
+
+    def say_idle(self, g, p):
+        """work: store busy"""
+        self.say_busy(g, False)
+        return "closed_look"
+
+    def closed_look(self, g, p):
+        """work: load length"""
+        if g.length == CLOSED:
+            return "delist"
+        if g.length and "a worker leaves without a look at the length" in self.mutations:
+            return "delist"
+        return "sleep"
+
+    def sleep(self, g, p):
+        """cf_lot_wait: there is a reason to be awake"""
+        return "pop_look" if g.length else None
+
+    def delist(self, g, p):
+        """worker_tp_call: delist"""
+        g.listed = put(g.listed, self.number, False)
+        return END
+
+    # cf_pool_break()
+
+    def break_state(self, g, p):
+        """cf_pool_break: add to state"""
+        g.state |= BROKEN
+        if "tasks failed before the pool is broken" in self.mutations:
+            return "delist"
+        return "break_pop"
+
+    def break_pop(self, g, p):
+        """cf_pool_break: take a task, claim it, fail it"""
+        if g.locked:
+            return None
+        if g.queue:
+            number, g.queue = g.queue[0], g.queue[1:]
+            g.length -= 1
+            if g.tasks[number] == PENDING:
+                g.tasks = put(g.tasks, number, FAILED)
+            return "break_pop"
+        if "tasks failed before the pool is broken" in self.mutations:
+            return "break_state"
+        return "delist"
+
+
+class Pool(Model):
+    """submitters of a task each; most: threads; idle: threads that wait at the beginning;
+    shutdown, cancel, exits, breaks: what else happens; together: see Worker."""
+
+    def __init__(self, submitters, most, idle=0, shutdown=False, cancel=False, exits=False,
+                 breaks=False, together=0, mutations=()):
+        m = frozenset(mutations)
+        self.workers = [Worker(f"worker {i}", m, i, together, breaks and i == 0)
+                        for i in range(most)]
+        for worker in self.workers[:idle]:
+            worker.start = "sleep"
+        others = []
+        if shutdown or cancel:
+            others.append(Closer("shutdown()", m, cancel))
+        if exits:
+            others.append(ExitHook("exit", m, items=()))
+        present = tuple(i < idle for i in range(most))
+        super().__init__(
+            [*self.workers, *(Submitter(f"submit {i}", m, i) for i in range(submitters)),
+             *others],
+            state=0, finalizing=False, length=0, queue=(), locked=False, threads=idle,
+            most=most, registered=tuple(range(idle)), started=present, listed=present,
+            busy=(False,) * most, tasks=(NOT_PUSHED,) * submitters,
+            outcomes=("",) * submitters, begun=0)
+        self.ends = shutdown or cancel or exits
+        self.cancel = cancel
+
+    def at_rest(self, g, threads):
+        workers, others = threads[:len(self.workers)], threads[len(self.workers):]
+        for worker, started in zip(workers, g.started, strict=True):
+            if started and worker.pc != END:
+                require(worker.pc == "sleep", f"a worker hangs at {worker.pc}")
+                require(not self.ends, "a worker never leaves")
+        require(all(t.pc == END for t in others), "somebody hangs")
+        for outcome, task in zip(g.outcomes, g.tasks, strict=True):
+            if outcome == "refused":
+                require(task in (NOT_PUSHED, CANCELLED), "a refused task is run")
+            else:
+                require(task in (DONE, FAILED) or (self.cancel and task == CANCELLED),
+                        "a task is accepted and never run")

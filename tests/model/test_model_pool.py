@@ -1,0 +1,88 @@
+"""Every interleaving of submitting, growing, closing, breaking, and the interpreter's exit."""
+import os
+
+import pytest
+from checker import explore
+from pool_model import MUTATIONS, Pool
+
+DEEP = pytest.mark.skipif(
+    not os.environ.get("CFUTURES_MODEL_DEEP"),
+    reason="minutes and gigabytes; CFUTURES_MODEL_DEEP=1 runs it")
+
+
+def check(**setting):
+    report = explore(Pool(**setting))
+    assert report.reason is None, report
+
+
+@pytest.mark.parametrize("submitters, most, idle", [(1, 1, 0), (2, 1, 0), (2, 2, 0), (2, 2, 1)])
+def test_what_is_accepted_is_run(submitters, most, idle):
+    check(submitters=submitters, most=most, idle=idle)
+
+
+@pytest.mark.parametrize("idle", [0, 1, 2])
+def test_tasks_that_need_each_other_get_a_thread_each(idle):
+    check(submitters=2, most=2, idle=idle, together=2)
+
+
+@pytest.mark.parametrize("submitters, most, idle", [
+    (1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 1, 1), (2, 2, 0), (1, 2, 2)])
+def test_closed_while_tasks_are_submitted(submitters, most, idle):
+    check(submitters=submitters, most=most, idle=idle, shutdown=True)
+
+
+@pytest.mark.parametrize("submitters, most, idle", [
+    (1, 1, 0), (2, 1, 1), (1, 2, 1), pytest.param(2, 2, 1, marks=DEEP)])
+def test_closed_and_what_waits_is_cancelled(submitters, most, idle):
+    check(submitters=submitters, most=most, idle=idle, cancel=True)
+
+
+@pytest.mark.parametrize("submitters, most, idle", [
+    (1, 1, 0), (1, 1, 1), (2, 1, 0), (1, 2, 1), pytest.param(2, 2, 0, marks=DEEP),
+    pytest.param(2, 2, 1, marks=DEEP)])
+def test_the_interpreter_exits_while_tasks_are_submitted(submitters, most, idle):
+    check(submitters=submitters, most=most, idle=idle, exits=True)
+
+
+@pytest.mark.parametrize("submitters", [1, pytest.param(2, marks=DEEP)])
+def test_the_interpreter_exits_while_the_pool_is_closed(submitters):
+    check(submitters=submitters, most=1, exits=True, shutdown=True)
+
+
+@pytest.mark.parametrize("submitters, most", [(1, 1), (2, 1), (2, 2)])
+def test_an_initializer_fails_while_tasks_are_submitted(submitters, most):
+    check(submitters=submitters, most=most, breaks=True)
+
+
+def test_an_initializer_fails_while_the_pool_is_closed():
+    check(submitters=2, most=1, breaks=True, shutdown=True)
+
+
+TOGETHER = dict(submitters=2, most=2, idle=1, together=2)
+
+# What is broken, where it shows, and as what.
+BROKEN = {
+    "the queue closed before the state": (
+        dict(submitters=2, most=1, shutdown=True), "accepted and never run"),
+    "no look after the push": (
+        dict(submitters=2, most=1, shutdown=True), "accepted and never run"),
+    "no look at finalizing after the start": (
+        dict(submitters=1, most=1, exits=True), "never leaves"),
+    "the exit hook looks before it says so": (
+        dict(submitters=1, most=1, exits=True), "never leaves"),
+    "idle workers counted before the push": (TOGETHER, "hangs at run"),
+    "the flags read before the length": (TOGETHER, "hangs at run"),
+    "busy after the task has left the length": (TOGETHER, "hangs at run"),
+    "tasks failed before the pool is broken": (
+        dict(submitters=2, most=1, breaks=True), "accepted and never run"),
+    "a worker leaves without a look at the length": (
+        dict(submitters=2, most=1), "accepted and never run"),
+}
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_the_broken_protocol_is_found_out(mutation):
+    setting, symptom = BROKEN[mutation]
+    report = explore(Pool(**setting, mutations=[mutation]))
+    assert report.reason is not None, "nothing was found"
+    assert symptom in report.reason, report
