@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,22 +16,26 @@ from pathlib import Path
 from typing import Any
 
 from floors import BINARY
+from machine import Bystanders
 from registry import Case
 
 HERE = Path(__file__).resolve().parent
 HANG = 300      # seconds after which a measurement counts as hung
+DISTURBED = 10  # percent of the CPUs' time used by others during a measurement
 
 
 @dataclass
 class Settings:
     """How a run is made: `runs` processes for each figure; seconds of warm-up and of
-    measured time; the implementations in the order they take turns."""
+    measured time; the implementations in the order they take turns; how many seconds in
+    all to spend on waiting for others to be quiet, and on measuring again."""
 
     runs: int
     warm_up: float
     enough: float
     sides: list[str]
     peers: list[str] = field(default_factory=list)
+    patience: float = 0.0
 
 
 @dataclass
@@ -80,10 +85,43 @@ def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], 
                         done += 1
                         say(f"{done}/{total} {result.case.key} {impl}")
                         if impl not in result.skipped:
-                            _measure(result, impl, settings)
+                            _measure_in_peace(result, impl, settings)
         except KeyboardInterrupt:
             return results, False
     return results, True
+
+
+def _measure_in_peace(result: Result, impl: str, settings: Settings) -> None:
+    """Measure; again if others disturbed it and there is patience left.
+
+    What decides is how much CPU time others used, never the figure that came out; the
+    last try counts whatever happened, and each sample says how disturbed it was.
+    """
+    while True:
+        _wait_for_peace(settings)
+        bystanders, start = Bystanders(), time.monotonic()
+        before = len(result.samples.get(impl, []))
+        _measure(result, impl, settings)
+        share = bystanders.share()
+        if len(result.samples.get(impl, [])) == before or share is None:
+            return
+        result.samples[impl][-1]["others"] = share["others"] + share["stolen"]
+        if result.samples[impl][-1]["others"] <= DISTURBED or settings.patience <= 0:
+            return
+        settings.patience -= time.monotonic() - start
+        result.samples[impl].pop()
+
+
+def _wait_for_peace(settings: Settings) -> None:
+    """Return when others were quiet for a moment, or patience is used up."""
+    while settings.patience > 0:
+        bystanders, start = Bystanders(), time.monotonic()
+        time.sleep(0.2)
+        share = bystanders.share()
+        if share is None or share["others"] + share["stolen"] <= DISTURBED:
+            return
+        time.sleep(0.5)
+        settings.patience -= time.monotonic() - start
 
 
 def _measure(result: Result, impl: str, settings: Settings) -> None:

@@ -43,6 +43,9 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
         help="also other thread pools: multiprocessing's, and Pebble's if it is installed")
     add("--control", action="store_true",
         help="the standard library on both sides: how far from 1 this machine's noise is")
+    add("--patience", type=float, default=0, metavar="SECONDS",
+        help="on a busy machine: wait for others to be quiet and measure again what they "
+             "disturbed, spending at most so long on it")
     add("--check-goals", action="store_true", help="exit with 1 if a measured goal is not met")
     add("--list", action="store_true", help="say what each row measures, and end")
     return parser.parse_args(argv)
@@ -63,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
         runs=chosen.runs or (3 if chosen.quick else 5),
         warm_up=0.1 if chosen.quick else 0.3, enough=0.05 if chosen.quick else 0.2,
         sides=["std", "control" if chosen.control else "cfutures"],
-        peers=installed_peers() if chosen.peers else [])
+        peers=installed_peers() if chosen.peers else [], patience=chosen.patience)
     try:
         impls.load(settings.sides[1])
     except impls.NotInstalled as why:
@@ -88,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
     saved = as_json(facts, settings, results, verdicts)
     if old is not None:
         tables.comparison(old, saved)
-    closing(facts)
+    closing(facts, results)
     save(saved, chosen.json)
 
     failures = [f"{one.case.key} {why}" for one in results for why in one.failures]
@@ -130,8 +133,13 @@ def progress(text: str) -> None:
         print(f"\r\x1b[K{text[:90]}", end="", file=sys.stderr, flush=True)
 
 
-def closing(facts: dict[str, Any]) -> None:
+def closing(facts: dict[str, Any], results: list[driver.Result]) -> None:
     """How long it took, and how alone we were."""
+    samples = [one for result in results for each in result.samples.values() for one in each]
+    disturbed = sum(one.get("others", 0) > driver.DISTURBED for one in samples)
+    if disturbed:
+        print(f"\nDISTURBED: during {disturbed} of {len(samples)} measurements others used "
+              f"more than {driver.DISTURBED} % of the CPUs.", end="")
     print(f"\n{facts['seconds']:.0f} s; load at the end {facts['loadavg_end'][0]:.2f}", end="")
     share = facts["bystanders"]
     if share:
