@@ -89,7 +89,10 @@ work(cf_state *st, cf_pool *pool, cf_worker *w)
             run_task(st, pool, w, f);
             Py_DECREF(f);
             cf_store_release(&w->busy, false);
-            if (give_way && cf_now() - gil_since > pool->switch_interval) {
+            /* Half as long again as the interval: whoever waits for the GIL demands it
+               when it has waited that long, and only then does letting go of it force the
+               switch.  At the interval itself its wait would begin anew each time. */
+            if (give_way && cf_now() - gil_since > pool->switch_interval * 3 / 2) {
                 cf_gil_take(cf_gil_release());
                 gil_since = cf_now();
             }
