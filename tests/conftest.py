@@ -6,6 +6,7 @@ A test that can run on cfutures only says why, in its marker:
 The oracle's half of such a test is not collected at all.
 """
 import faulthandler
+import gc
 import os
 import random
 import sys
@@ -38,6 +39,8 @@ def pytest_configure(config):
     # A thread that hangs while it holds the GIL stops pytest-timeout as well;
     # faulthandler's watchdog does not need the GIL.
     config.stash[WATCHDOG] = os.dup(2)
+    if testkit.COLLECTOR_HANGS:
+        gc.disable()
 
 
 WATCHDOG = pytest.StashKey[int]()

@@ -205,6 +205,7 @@ def test_cancelled_while_waiting(cf):
 
 
 def test_no_reference_to_a_yielded_future(cf):
+    enabled = gc.isenabled()
     gc.disable()
     try:
         futures = [finished(cf, Thing()) for _ in range(4)] + [cf.Future() for _ in range(4)]
@@ -219,7 +220,8 @@ def test_no_reference_to_a_yielded_future(cf):
             del future
             assert all(freed(reference) for reference in references)
     finally:
-        gc.enable()
+        if enabled:
+            gc.enable()
 
 
 def test_a_list_given_is_not_changed(cf):

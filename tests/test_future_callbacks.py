@@ -1,4 +1,5 @@
 """add_done_callback: once each, in order, in the thread that settles the future."""
+import itertools
 import operator
 import threading
 
@@ -222,7 +223,7 @@ def test_callback_that_drops_the_last_reference_to_the_future(cf):
 def test_callbacks_of_a_deep_chain(cf):
     """Each future settles the next one in its callback."""
     futures = [cf.Future() for _ in range(50)]
-    for this, following in zip(futures, futures[1:]):
+    for this, following in itertools.pairwise(futures):
         this.add_done_callback(lambda f, g=following: g.set_result(f.result() + 1))
     futures[0].set_result(0)
     assert futures[-1].result(0) == 49

@@ -44,7 +44,7 @@ def test_set_running_or_notify_cancel_answers_whether_to_run(unsettled, state, a
 @pytest.mark.parametrize("state", ["RUNNING", "CANCELLED_AND_NOTIFIED", "FINISHED"])
 def test_second_set_running_is_an_error(unsettled, state):
     future = getattr(unsettled, state)
-    with pytest.raises(RuntimeError, match="^Future in unexpected state$"):
+    with pytest.raises(RuntimeError, match=r"^Future in unexpected state$"):
         future.set_running_or_notify_cancel()
     assert look(future) == SEEN[state]
 

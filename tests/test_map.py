@@ -113,7 +113,7 @@ def test_iterable_that_is_none_is_raised_at_the_call(pool):
 def test_map_after_shutdown(pool):
     executor = pool(1)
     executor.shutdown()
-    with pytest.raises(RuntimeError, match="^cannot schedule new futures after shutdown$"):
+    with pytest.raises(RuntimeError, match=r"^cannot schedule new futures after shutdown$"):
         executor.map(add, [1])
     assert list(executor.map(add, [])) == []
 
@@ -278,7 +278,7 @@ def test_no_reference_to_a_result_that_was_given(pool):
     for thing in pool(2).map(lambda n: Thing(), range(10)):
         reference = weakref.ref(thing)
         del thing
-        assert freed(reference) or eventually(lambda: reference() is None)
+        assert freed(reference) or eventually(lambda r=reference: r() is None)
 
 
 def test_iterator_does_not_keep_the_executor_alive(cf, gate):
@@ -305,14 +305,14 @@ def test_buffersize_gives_the_same_results(pool, size):
 @buffersize
 @pytest.mark.parametrize("size", ["foo", 2.0, [], b"1"])
 def test_buffersize_must_be_an_integer(pool, size):
-    with pytest.raises(TypeError, match="^buffersize must be an integer or None$"):
+    with pytest.raises(TypeError, match=r"^buffersize must be an integer or None$"):
         pool(1).map(add, [1], buffersize=size)
 
 
 @buffersize
 @pytest.mark.parametrize("size", [0, -1, False, -2**70])
 def test_buffersize_must_be_positive(pool, size):
-    with pytest.raises(ValueError, match="^buffersize must be None or > 0$"):
+    with pytest.raises(ValueError, match=r"^buffersize must be None or > 0$"):
         pool(1).map(add, [1], buffersize=size)
 
 
@@ -432,7 +432,7 @@ def test_buffersize_uses_submit_of_the_instance(pool):
 @buffersize
 def test_buffersize_with_a_failing_task(pool):
     results = pool(1).map(boom, ["a", "b", "c"], buffersize=1)
-    with pytest.raises(ValueError, match="^a$"):
+    with pytest.raises(ValueError, match=r"^a$"):
         next(results)
     with pytest.raises(StopIteration):
         next(results)

@@ -12,9 +12,11 @@ from testkit import FREE_THREADED, GUARD, Thing, freed, ours
 def without_collector():
     """Automatic collections would hide what only the collector frees."""
     gc.collect()
+    enabled = gc.isenabled()
     gc.disable()
     yield
-    gc.enable()
+    if enabled:
+        gc.enable()
 
 
 class Callable(Thing):
@@ -577,7 +579,9 @@ def test_finalizers_may_use_futures(cf, pool):
     sync(executor)
     del future
     future = cf.Future()
-    future.add_done_callback(lambda f, x=Last("callback"): None)
+    last = Last("callback")
+    future.add_done_callback(lambda f, x=last: None)
+    del last
     del future
     if FREE_THREADED:
         gc.collect()

@@ -39,7 +39,7 @@ def test_keywords_that_are_not_identifiers(pool):
 
 def test_the_callers_objects_are_not_changed(pool):
     kwargs = {"a": []}
-    args, seen = pool(1).submit(collect, **kwargs).result(GUARD)
+    _, seen = pool(1).submit(collect, **kwargs).result(GUARD)
     assert seen is not kwargs and seen["a"] is kwargs["a"]
 
 

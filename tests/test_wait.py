@@ -173,9 +173,9 @@ def test_all_completed_does_not_stop_at_an_exception(cf):
 def test_invalid_condition_is_an_error_only_if_something_is_pending(cf):
     done, pending = finished(cf), cf.Future()
     assert cf.wait([done], return_when="NEVER") == ({done}, set())
-    with pytest.raises(ValueError, match="^Invalid return condition: 'NEVER'$"):
+    with pytest.raises(ValueError, match=r"^Invalid return condition: 'NEVER'$"):
         cf.wait([done, pending], return_when="NEVER")
-    with pytest.raises(ValueError, match="^Invalid return condition: None$"):
+    with pytest.raises(ValueError, match=r"^Invalid return condition: None$"):
         cf.wait([pending], 0, None)
     assert pending._waiters == []
 

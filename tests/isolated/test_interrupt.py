@@ -3,8 +3,13 @@
 The children measure from the signal to the KeyboardInterrupt and print it; the
 figure itself is for the benchmark, here it only has to be far from a hang.
 """
+import os
+import signal
+import subprocess
+import sys
+
 import pytest
-from testkit import ours, run_child
+from testkit import ours, prelude, run_child
 
 #: Seconds; a hang is for ever, and a machine can be slow.
 PROMPT = 5
@@ -132,13 +137,7 @@ for running, queued in tried:
 
 def test_interrupt_from_the_outside(implementation):
     """As a terminal does it: the signal comes from another process."""
-    import os
-    import signal
-    import subprocess
-    import sys
-
-    from testkit import PACKAGES, PRELUDE
-    code = PRELUDE.format(limit=30, package=PACKAGES[implementation]) + """
+    code = prelude(implementation) + """
 signal.signal(signal.SIGINT, signal.default_int_handler)
 executor = cf.ThreadPoolExecutor(2)
 gate = threading.Event()
@@ -277,7 +276,13 @@ assert results == [3, 1]
 def test_interrupts_while_submitting():
     """Wherever it strikes, the pool is as good as before."""
     run_child("""
-signal.signal(signal.SIGINT, signal.default_int_handler)
+armed = False
+def handler(*args):
+    global armed
+    if armed:
+        armed = False
+        raise KeyboardInterrupt
+signal.signal(signal.SIGINT, handler)
 stop = threading.Event()
 def send():
     while not stop.wait(0.002):
@@ -285,21 +290,20 @@ def send():
 executor = cf.ThreadPoolExecutor(4)
 sender = threading.Thread(target=send)
 futures, count, end = [], 0, time.monotonic() + 0.3
-try:
-    sender.start()
-    while time.monotonic() < end:
-        try:
-            while time.monotonic() < end:
-                futures.append(executor.submit(int, "1"))
-                if len(futures) > 1000:
-                    cf.wait(futures[-10:])
-                    futures.clear()
-        except KeyboardInterrupt:
-            count += 1
-finally:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    stop.set()
-    sender.join()
+sender.start()
+while time.monotonic() < end:
+    try:
+        armed = True
+        while time.monotonic() < end:
+            futures.append(executor.submit(int, "1"))
+            if len(futures) > 1000:
+                cf.wait(futures[-10:])
+                futures.clear()
+        armed = False
+    except KeyboardInterrupt:
+        count += 1
+stop.set()
+sender.join()
 assert count
 assert executor.submit(int, "7").result(GUARD) == 7
 assert cf.wait(futures, GUARD).not_done == set()
