@@ -276,13 +276,28 @@ produce_bursts(void *arg)
             }
         }
         mine += size;
-        if (prng_below(&r, 4)) {
+        switch (prng_below(&r, 4)) {
+        case 0:
+            break;
+        case 1:
             /* If this is the only producer nobody pushes now: whoever was told must do
                it all. */
             wait_for_count(&finished, mine);
-        }
-        for (uint32_t k = prng_below(&r, 16); k > 0; k--) {
-            prng_dawdle(&r);
+            for (uint32_t k = prng_below(&r, 16); k > 0; k--) {
+                prng_dawdle(&r);
+            }
+            break;
+        default:
+            /* The next burst comes just when the workers give up, or a little later. */
+            for (int looks = 1; cf_load_relaxed(&finished) < mine; looks++) {
+                cf_relax();
+                if (looks % 1024 == 0) {
+                    cf_yield();
+                }
+            }
+            for (uint32_t k = prng_below(&r, 20u << prng_below(&r, 5)); k > 0; k--) {
+                cf_relax();
+            }
         }
     }
     wait_for_count(&finished, mine);
@@ -315,8 +330,8 @@ every_task_of_every_burst_is_run(void)
 {
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
         for (uint32_t workers = 1; workers <= MOST_WORKERS; workers += workers < 3 ? 1 : 3) {
-            run_bursts(workers, 1, limits[i], rounds(2500));
-            run_bursts(workers, 3, limits[i], rounds(2500));
+            run_bursts(workers, 1, limits[i], rounds(6000));
+            run_bursts(workers, 3, limits[i], rounds(6000));
         }
     }
 }

@@ -112,7 +112,7 @@ the_limit_is_twice_the_wait_and_never_above_the_maximum(void)
 
 typedef struct {
     cf_spinlock lock;
-    int count;              /* guarded by lock */
+    int plain[8];           /* guarded by lock */
     int times;
 } guarded;
 
@@ -123,8 +123,12 @@ count_under_lock(void *arg)
     prng r = prng_new();
     for (int i = 0; i < g->times; i++) {
         cf_spinlock_lock(&g->lock);
-        g->count++;
-        if (prng_below(&r, 1024) == 0) {
+        int first = g->plain[0];
+        for (size_t k = 0; k < sizeof g->plain / sizeof *g->plain; k++) {
+            CHECK_EQUAL(g->plain[k], first);
+            g->plain[k]++;
+        }
+        if (prng_below(&r, 64) == 0) {
             cf_yield();
         }
         cf_spinlock_unlock(&g->lock);
@@ -136,7 +140,7 @@ count_under_lock(void *arg)
 static void
 the_lock_excludes(void)
 {
-    guarded g = {{0}, 0, rounds(60000)};
+    guarded g = {.times = rounds(60000)};
     pthread_t threads[LOCKERS];
     for (int i = 0; i < LOCKERS; i++) {
         threads[i] = start(count_under_lock, &g);
@@ -144,7 +148,7 @@ the_lock_excludes(void)
     for (int i = 0; i < LOCKERS; i++) {
         join(threads[i]);
     }
-    CHECK_EQUAL(g.count, g.times * LOCKERS);
+    CHECK_EQUAL(g.plain[0], g.times * LOCKERS);
 }
 
 int
