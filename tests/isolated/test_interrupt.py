@@ -290,16 +290,19 @@ def send():
 executor = cf.ThreadPoolExecutor(4)
 sender = threading.Thread(target=send)
 futures, count, end = [], 0, time.monotonic() + 0.3
+def submit():
+    global armed
+    armed = True
+    while time.monotonic() < end:
+        futures.append(executor.submit(int, "1"))
+        if len(futures) > 1000:
+            cf.wait(futures[-10:])
+            futures.clear()
+    armed = False
 sender.start()
 while time.monotonic() < end:
     try:
-        armed = True
-        while time.monotonic() < end:
-            futures.append(executor.submit(int, "1"))
-            if len(futures) > 1000:
-                cf.wait(futures[-10:])
-                futures.clear()
-        armed = False
+        submit()
     except KeyboardInterrupt:
         count += 1
 stop.set()
