@@ -35,6 +35,7 @@ MUTATIONS = (
     "hooked without a look at the state",
     "not unhooked after the deadline",
     "posted, then counted by a store",
+    "a reason looked for before the push",
 )
 
 # Words that are slept on: ("future", number) and ("set", 0).
@@ -221,6 +222,8 @@ class Completer(Thread):
         g.posts = put(g.posts, p.f, g.posts[p.f] + 1)
         require(g.posts[p.f] <= 1, "a ticket is posted twice")
         g.hooks = put(g.hooks, p.f, False)
+        if g.when == EACH:
+            return "post_look"
         if "posted, then counted by a store" in self.mutations:
             return "post_count_load"
         return "post_count"
@@ -245,9 +248,23 @@ class Completer(Thread):
 
     def _counted(self, g, p):
         left, p.left = p.left, 0
-        if g.when == EACH or left == 0 or (g.when == FAILURE and self.failed):
-            return "post_done"
+        if left == 0 or (g.when == FAILURE and self.failed):
+            return "post_look"
         return "posted"
+
+    def post_look(self, g, p):
+        """cf_waitset_post: load cell"""
+        self.touch(g)
+        if "a reason looked for before the push" in self.mutations:
+            seen, p.left = p.left, 0
+        else:
+            seen = g.cell & DONE
+        return "posted" if seen else "post_done"
+
+    def post_look_early(self, g, p):
+        """(cf_waitset_post: load cell)"""
+        p.left = g.cell & DONE
+        return "post"
 
     def post_done(self, g, p):
         """cf_waitset_post: set CF_DONE"""
@@ -263,6 +280,8 @@ class Completer(Thread):
 
     def post_or_move(self, g, p):
         if p.change and g.hooks[p.f]:
+            if "a reason looked for before the push" in self.mutations:
+                return "post_look_early"
             return "post"
         return self.posted(g, p)
 
@@ -387,7 +406,8 @@ class Watcher(Waiter):
         """cf_waitset_post by the waiter itself, which does not sleep"""
         g.posted = (p.f, *g.posted)
         g.posts = put(g.posts, p.f, g.posts[p.f] + 1)
-        g.remaining -= 1
+        if g.when != EACH:
+            g.remaining -= 1
         if g.when == EACH or g.remaining == 0 or (g.when == FAILURE
                                                   and g.words[p.f] & FAILED):
             g.cell |= DONE

@@ -78,6 +78,8 @@ BROKEN = {
         "as_completed of two, deadline", "a waiter that has gone is touched"),
     "posted, then counted by a store": (
         "wait for the last of two", "watcher hangs at asleep"),
+    "a reason looked for before the push": (
+        "as_completed of two", "watcher hangs at asleep"),
 }
 
 
