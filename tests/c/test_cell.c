@@ -192,12 +192,12 @@ turn_bits_over(void *arg)
 {
     turmoil *x = arg;
     while (!cf_load_relaxed(&x->stop)) {
+        turn_take();
         for (int i = 0; i < 64; i++) {
-            turn_take();
             uint32_t word = cf_cell_lock(&x->cell);
             cf_cell_unlock(&x->cell, word & CF_HOOKED, CF_HOOKED & ~word);
-            turn_give();
         }
+        turn_give();
     }
     return NULL;
 }
