@@ -9,6 +9,7 @@ import concurrent.futures as _standard
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures._base import (  # noqa: F401
+    _STATE_TO_DESCRIPTION_MAP,
     ALL_COMPLETED,
     CANCELLED,
     CANCELLED_AND_NOTIFIED,
@@ -18,7 +19,6 @@ from concurrent.futures._base import (  # noqa: F401
     LOGGER,
     PENDING,
     RUNNING,
-    _STATE_TO_DESCRIPTION_MAP,
     BrokenExecutor,
     CancelledError,
     DoneAndNotDoneFutures,
@@ -32,7 +32,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from cfutures import _core
-from cfutures._core import as_completed, wait  # noqa: F401
+from cfutures._core import as_completed, wait
 
 __all__ = [
     "ALL_COMPLETED",
