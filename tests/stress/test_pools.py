@@ -1,11 +1,12 @@
 """Random work from several threads on several pools: nothing is lost, nothing twice."""
 import collections
 import itertools
+import logging
 import threading
 import time
 
 import pytest
-from testkit import GUARD, add
+from testkit import GUARD, add, ours
 
 
 class Count:
@@ -306,3 +307,39 @@ def test_map_from_several_threads(cf, rng, stress_seconds):
             return loop
         in_threads([work(type(rng)(rng.random())) for _ in range(3)])
         assert executor.submit(int, "5").result(GUARD) == 5
+
+
+@ours("there a worker dies of a future that was settled behind its back")
+@pytest.mark.parametrize("how", ["set_result", "set_exception", "cancel"])
+def test_futures_settled_behind_the_pools_back(cf, stress_seconds, how, caplog):
+    """The task runs or it does not; function and arguments are freed once either way."""
+    caplog.set_level(logging.CRITICAL + 1, logger="concurrent.futures")
+
+    class Function:
+        def __call__(self, *args):
+            return len(args)
+
+    def settle(future):
+        try:
+            if how == "set_result":
+                future.set_result("settled")
+            elif how == "set_exception":
+                future.set_exception(LookupError())
+            else:
+                future.cancel()
+        except cf.InvalidStateError:
+            pass
+
+    end = time.monotonic() + stress_seconds
+    with cf.ThreadPoolExecutor(2) as executor:
+        while time.monotonic() < end:
+            futures = []
+            for _ in range(20):
+                futures.append(executor.submit(Function(), [1], [2], [3], [4], [5]))
+                settle(futures[-1])
+            for future in futures:
+                try:
+                    assert future.result(GUARD) in (5, "settled")
+                except (LookupError, cf.CancelledError):
+                    assert how != "set_result"
+        assert executor.submit(add, 1).result(GUARD) == 2
