@@ -114,11 +114,15 @@ cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
 void
 cf_taskq_push(cf_taskq *q, cf_link *task)
 {
-    append(q, task);
-    /* seq_cst: publish, then (cf_lot_notify) look for an idle worker.  Its partner
+    /* Counted before it is linked: a consumer can take a task as soon as it is linked,
+       and counted too late it would be subtracted for another one, whose length would
+       then be 0 while it waits; workers of a closed queue would leave it there.
+
+       seq_cst: publish, then (cf_lot_notify) look for an idle worker.  Its partner
        is cf_lot_wait, which announces itself and then looks at the length; weaker,
        both could miss. */
     atomic_fetch_add_explicit(&q->length, 1, memory_order_seq_cst);
+    append(q, task);
 }
 
 void

@@ -9,7 +9,7 @@
 
    With CF_SERIALIZED callers take turns, and all this is a plain list.
 
-   `length` counts what has been linked and not taken; with CF_TASKQ_CLOSED it is
+   `length` counts what is in, or just being linked, and not taken; with CF_TASKQ_CLOSED it is
    also the one word that idle workers watch: not 0 means "there is a reason to be
    awake". */
 #ifndef CF_SYNC_TASKQ_H

@@ -111,15 +111,14 @@ cf_pool_broken_error(cf_state *st)
 }
 
 void
-cf_pool_break(cf_state *st, cf_pool *pool)
+cf_pool_fail_queued(cf_state *st, cf_pool *pool, PyObject *reason)
 {
-    atomic_fetch_or_explicit(&pool->state, CF_POOL_BROKEN, memory_order_seq_cst);
     cf_link *link;
     while ((link = cf_taskq_pop(&pool->queue, NULL)) != NULL) {
         FutureObject *f = future_of(link);
         bool unexpected;
         if (cf_future_claim(st, f, &unexpected)) {
-            PyObject *exc = cf_pool_broken_error(st);
+            PyObject *exc = reason != NULL ? Py_NewRef(reason) : cf_pool_broken_error(st);
             if (exc == NULL) {
                 exc = PyErr_GetRaisedException();
             }
@@ -131,6 +130,13 @@ cf_pool_break(cf_state *st, cf_pool *pool)
         }
         Py_DECREF(f);
     }
+}
+
+void
+cf_pool_break(cf_state *st, cf_pool *pool)
+{
+    atomic_fetch_or_explicit(&pool->state, CF_POOL_BROKEN, memory_order_seq_cst);
+    cf_pool_fail_queued(st, pool, NULL);
 }
 
 void

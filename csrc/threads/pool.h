@@ -59,6 +59,9 @@ void cf_pool_close(cf_pool *pool, uint32_t bit);
    callback raised (the rest is cancelled all the same). */
 int cf_pool_cancel_queued(cf_state *st, cf_pool *pool);
 
+/* Fail what waits with `reason` (borrowed), or each with a BrokenThreadPool if NULL. */
+void cf_pool_fail_queued(cf_state *st, cf_pool *pool, PyObject *reason);
+
 /* The initializer failed: what waits, and what comes, fails with BrokenThreadPool. */
 void cf_pool_break(cf_state *st, cf_pool *pool);
 

@@ -81,6 +81,10 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
             PyObject *exc = PyErr_GetRaisedException();
             cf_future_commit_cancel(f, false);
             Py_DECREF(f);
+            if (cf_load_relaxed(&pool->threads) == 0) {
+                /* Others may have counted on this thread, and there is none. */
+                cf_pool_fail_queued(st, pool, exc);
+            }
             PyErr_SetRaisedException(exc);
             return NULL;
         }
