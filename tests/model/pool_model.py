@@ -25,6 +25,7 @@ MUTATIONS = (
     "busy after the task has left the length",
     "tasks failed before the pool is broken",
     "a worker leaves without a look at the length",
+    "counted after it is linked",
 )
 
 
@@ -66,8 +67,10 @@ class Closer(Program):
         """cf_pool_cancel_queued: take a task and cancel it"""
         if g.locked:
             return None
-        if not g.queue:
+        if not g.length & ~CLOSED:
             return END
+        if not g.queue:
+            return None         # counted, and about to be linked
         number, g.queue = g.queue[0], g.queue[1:]
         g.length -= 1
         if g.tasks[number] == PENDING:
@@ -127,13 +130,28 @@ class Submitter(Closer):
             return self.outcome(g, "refused")
         if "idle workers counted before the push" in self.mutations:
             return "look_threads"
-        return "push"
+        return self.push()
 
-    def push(self, g, p):
-        """cf_taskq_push"""
-        g.queue = (*g.queue, self.number)
+    def push(self):
+        return "link" if "counted after it is linked" in self.mutations else "count"
+
+    def count(self, g, p):
+        """cf_taskq_push: add to length"""
         g.length += 1
         g.tasks = put(g.tasks, self.number, PENDING)
+        if "counted after it is linked" in self.mutations:
+            return self.pushed(g, p)
+        return "link"
+
+    def link(self, g, p):
+        """cf_taskq_push: append"""
+        g.queue = (*g.queue, self.number)
+        if "counted after it is linked" in self.mutations:
+            g.tasks = put(g.tasks, self.number, PENDING)
+            return "count"
+        return self.pushed(g, p)
+
+    def pushed(self, g, p):
         if "idle workers counted before the push" in self.mutations:
             return "grow" if p.waiting >= p.idle else "look_again"
         return "look_threads"
@@ -143,7 +161,7 @@ class Submitter(Closer):
         if g.threads >= g.most:
             if "idle workers counted before the push" in self.mutations:
                 p.idle = g.most + 1
-                return "push"
+                return self.push()
             return "look_again"
         if "the flags read before the length" in self.mutations:
             return "read_flag"
@@ -168,7 +186,7 @@ class Submitter(Closer):
 
     def decide(self, p):
         if "idle workers counted before the push" in self.mutations:
-            return "push"
+            return self.push()
         return "look_again" if p.idle >= p.waiting else "grow"
 
     def grow(self, g, p):
@@ -255,6 +273,8 @@ class Worker(Program):
             return None
         if not g.length & ~CLOSED:
             return "say_idle"
+        if not g.queue:
+            return None         # counted, and about to be linked
         g.locked = True
         p.task, g.queue = g.queue[0], g.queue[1:]
         if "busy after the task has left the length" in self.mutations:
@@ -339,7 +359,9 @@ class Worker(Program):
         """cf_pool_break: take a task, claim it, fail it"""
         if g.locked:
             return None
-        if g.queue:
+        if g.length & ~CLOSED:
+            if not g.queue:
+                return None     # counted, and about to be linked
             number, g.queue = g.queue[0], g.queue[1:]
             g.length -= 1
             if g.tasks[number] == PENDING:

@@ -77,6 +77,8 @@ BROKEN = {
         dict(submitters=2, most=1, breaks=True), "accepted and never run"),
     "a worker leaves without a look at the length": (
         dict(submitters=2, most=1), "accepted and never run"),
+    "counted after it is linked": (
+        dict(submitters=2, most=1, idle=1, shutdown=True), "accepted and never run"),
 }
 
 
