@@ -269,9 +269,12 @@ def submit_until_closed(executor, cancel, rng):
         begin.wait(GUARD)
         pause(rng)
         executor.shutdown(wait=True, cancel_futures=cancel)
-        assert not any(t.is_alive() for t in executor._threads)
+        left.extend(t.name for t in list(executor._threads) if t.is_alive())
 
+    left = []
     in_threads([submit, submit, close])
+    left.extend(t.name for t in executor._threads if t.is_alive())
+    assert not left, "threads that shutdown() did not wait for"
     return futures
 
 
