@@ -9,6 +9,7 @@ import datetime
 import inspect
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -77,6 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     tables.machine(facts, settings)
     bystanders = machine.Bystanders()
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)   # keeps what there is, too
     results, complete = driver.run(cases, settings, progress)
     progress("")
     facts["seconds"] = time.monotonic() - started
