@@ -12,11 +12,11 @@ if PLATFORM is None:
     raise SystemExit(
         f"cfutures has no csrc/plat/*_{sys.platform}.c yet: it builds on Linux only")
 
-LAYERS = ("base", "sync", "py", "future", "executor", "threads", "module")
+LAYERS = ("base", "sync", "ipc", "py", "future", "executor", "threads", "procs", "module")
 SOURCES = sorted(
     source.replace(os.sep, "/")
     for layer in LAYERS for source in glob(os.path.join("csrc", layer, "*.c")))
-SOURCES += sorted(glob(os.path.join("csrc", "plat", f"*_{PLATFORM}.c")))
+SOURCES += ["csrc/plat/spin.c", *sorted(glob(os.path.join("csrc", "plat", f"*_{PLATFORM}.c")))]
 HEADERS = sorted(glob(os.path.join("csrc", "*", "*.h")))
 
 CFLAGS = [

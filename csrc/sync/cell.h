@@ -30,7 +30,7 @@
 #include "base/atomic.h"
 #include "base/status.h"
 #include "plat/clock.h"
-#include "sync/spin.h"
+#include "plat/spin.h"
 
 #define CF_RUNNING   (1u << 0)
 #define CF_DONE      (1u << 1)

@@ -19,7 +19,7 @@
 #define CF_SYNC_LOT_H
 
 #include "base/atomic.h"
-#include "sync/spin.h"
+#include "plat/spin.h"
 
 /* One worker's place; the memory is the worker's. */
 typedef struct cf_berth {

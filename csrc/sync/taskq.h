@@ -16,7 +16,7 @@
 #define CF_SYNC_TASKQ_H
 
 #include "base/atomic.h"
-#include "sync/spin.h"
+#include "plat/spin.h"
 
 typedef struct cf_link {
     struct cf_link *_Atomic next;

@@ -1,10 +1,10 @@
-/* sync/spin.h: how the spin adapts, and the lock. */
+/* plat/spin.h: how the spin adapts, and the lock. */
 #include <pthread.h>
 
 #include "check.h"
 #include "plat/clock.h"
 #include "plat/wait.h"
-#include "sync/spin.h"
+#include "plat/spin.h"
 
 #define MS 1000000
 

@@ -1,7 +1,7 @@
 /* Short waits without the kernel: an adaptive spin, and a lock for a few
    instructions. */
-#ifndef CF_SYNC_SPIN_H
-#define CF_SYNC_SPIN_H
+#ifndef CF_PLAT_SPIN_H
+#define CF_PLAT_SPIN_H
 
 #include "base/atomic.h"
 

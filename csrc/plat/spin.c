@@ -1,4 +1,4 @@
-#include "sync/spin.h"
+#include "plat/spin.h"
 
 #include "plat/clock.h"
 #include "plat/wait.h"
