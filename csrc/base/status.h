@@ -8,6 +8,7 @@ typedef enum {
     CF_TIMEDOUT,    /* the deadline has passed */
     CF_INTR,        /* a signal handler ran in this thread */
     CF_SYSTEM,      /* the system misbehaved; errno says how */
+    CF_CORRUPT,     /* shared memory holds what cannot be: somebody scribbled over it */
 } cf_status;
 
 #endif

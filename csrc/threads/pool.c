@@ -1,6 +1,6 @@
 #include "threads/pool.h"
 
-#include <string.h>
+#include "py/block.h"
 
 static FutureObject *
 future_of(cf_link *link)
@@ -67,10 +67,82 @@ cf_pool_decref(cf_pool *pool)
     PyMem_RawFree(pool);
 }
 
+/* ---- starting threads ---- */
+
+/* Starts that the current thread has begun and not ended, in any pool. */
+static _Thread_local unsigned my_starts;
+
+bool
+cf_pool_begin_start(cf_pool *pool, uint32_t *number)
+{
+    uint64_t now = cf_load_relaxed(&pool->growth);
+    do {
+        *number = (uint32_t)now;
+        if (*number >= pool->max_workers || (now & CF_GROWTH_CLOSED)) {
+            return false;
+        }
+    } while (!atomic_compare_exchange_weak_explicit(&pool->growth, &now,
+                                                    now + CF_GROWTH_START + 1,
+                                                    memory_order_relaxed,
+                                                    memory_order_relaxed));
+    my_starts++;
+    return true;
+}
+
+/* `growth` was just `now`: closed with nothing starting is what it stays. */
+static void
+settle_if(cf_pool *pool, uint64_t now)
+{
+    if (!(now & CF_GROWTH_CLOSED) || (now & ~CF_GROWTH_CLOSED) >= CF_GROWTH_START) {
+        return;
+    }
+    uint32_t old = atomic_fetch_or_explicit(&pool->settled, CF_DONE, memory_order_release);
+    if (old & CF_SLEEPERS) {
+        cf_cell_wake(&pool->settled);
+    }
+}
+
+void
+cf_pool_started(cf_pool *pool)
+{
+    my_starts--;
+    /* release: the thread is in `_threads`; acquire: so are those of earlier starts. */
+    uint64_t old = atomic_fetch_sub_explicit(&pool->growth, CF_GROWTH_START,
+                                             memory_order_acq_rel);
+    settle_if(pool, old - CF_GROWTH_START);
+}
+
+void
+cf_pool_not_started(cf_pool *pool)
+{
+    atomic_fetch_sub_explicit(&pool->growth, 1, memory_order_relaxed);
+}
+
+int
+cf_pool_settle(cf_state *st, cf_pool *pool)
+{
+    if (my_starts != 0) {
+        return 0;
+    }
+    /* The executor's __init__() may be called again while the GIL is released. */
+    cf_pool_incref(pool);
+    int r = cf_block(st, &pool->settled, CF_DONE, CF_FOREVER);
+    cf_pool_decref(pool);
+    return r < 0 ? -1 : 0;
+}
+
+/* ---- closing, breaking ---- */
+
 void
 cf_pool_close(cf_pool *pool, uint32_t bit)
 {
     atomic_fetch_or_explicit(&pool->state, bit, memory_order_seq_cst);
+    /* Between the two: see the head of pool.h for the first; and while a start is under
+       way its task keeps the workers there, as they leave when the queue is closed and
+       empty. */
+    uint64_t old = atomic_fetch_or_explicit(&pool->growth, CF_GROWTH_CLOSED,
+                                            memory_order_acq_rel);
+    settle_if(pool, old | CF_GROWTH_CLOSED);
     cf_taskq_close(&pool->queue);
     cf_lot_dismiss(&pool->lot);
 }
@@ -195,6 +267,9 @@ forked(cf_state *st, cf_pool *pool)
     cf_lot_after_fork(&pool->lot);
     cf_store_relaxed(&pool->workers_lock.word, 0);
     atomic_fetch_or_explicit(&pool->state, CF_POOL_FORKED, memory_order_relaxed);
+    /* Starts that other threads had begun never end: settled all the same. */
+    atomic_fetch_or_explicit(&pool->growth, CF_GROWTH_CLOSED, memory_order_relaxed);
+    cf_store_relaxed(&pool->settled, CF_DONE);
     cf_taskq_close(&pool->queue);
     cf_link *link;
     while ((link = cf_taskq_pop(&pool->queue, NULL)) != NULL) {

@@ -11,6 +11,18 @@
    `state`: so a task that came too late is found by its own submitter (who withdraws
    it) if no worker is left to take it.
 
+   `growth` has in one word how many threads there are, how many of them are just being
+   started, and whether the pool is closed:
+
+       submit() --+1 thread, +1 start, unless closed--> _spawn() --(-1 start)--> counted
+       close    --CF_GROWTH_CLOSED-->  no start begins any more; the last one settles
+
+   So a thread was counted either before the pool was closed, and then it is started
+   whatever comes (another submit() may rely on it, since the count was full), or not at
+   all; and settled means that all there will ever be are in `_threads`.  The bit in
+   `state` comes first: who finds no thread because of CF_GROWTH_CLOSED finds the pool
+   closed, too, and withdraws his task.
+
    The pool is kept alive by its executor and by each worker; the last one frees it. */
 #ifndef CF_THREADS_POOL_H
 #define CF_THREADS_POOL_H
@@ -33,13 +45,18 @@ typedef struct cf_worker {
     struct cf_worker *next;     /* guarded by the pool's workers_lock */
 } cf_worker;
 
+/* Bits of `growth`; the low 32 are the number of threads, started or being started. */
+#define CF_GROWTH_START    ((uint64_t)1 << 32)
+#define CF_GROWTH_CLOSED   ((uint64_t)1 << 63)
+
 typedef struct cf_pool {
     cf_taskq queue;
     cf_lot lot;
     cf_word state;
     cf_word refs;
     uint32_t max_workers;
-    cf_word threads;            /* started, or being started; never more than max */
+    _Atomic uint64_t growth;    /* see above; never more threads than max_workers */
+    cf_word settled;            /* a cell: CF_DONE, once closed and nothing is starting */
     uint32_t number;            /* for the trace: N of "ThreadPoolExecutor-N_M" */
     int64_t switch_interval;    /* nanoseconds */
     PyObject *module;           /* owned: the state must outlive the pool */
@@ -51,6 +68,32 @@ typedef struct cf_pool {
 cf_pool *cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number);
 void cf_pool_incref(cf_pool *pool);
 void cf_pool_decref(cf_pool *pool);
+
+/* The number of threads that run or are being started. */
+static inline uint32_t
+cf_pool_threads(cf_pool *pool)
+{
+    /* acquire: who finds it full and then finds the pool open relies on those counted */
+    return (uint32_t)cf_load_acquire(&pool->growth);
+}
+
+/* Count a thread that the caller is going to start, and give its number; false if there
+   are enough, or the pool is closed.  After true the caller does start it and then, be
+   it there or not, calls cf_pool_started() in the same thread. */
+bool cf_pool_begin_start(cf_pool *pool, uint32_t *number);
+
+/* The thread is in `_threads`; or cf_pool_not_started() was called, and who relied on
+   the thread was told. */
+void cf_pool_started(cf_pool *pool);
+
+/* A thread that was counted is none after all. */
+void cf_pool_not_started(cf_pool *pool);
+
+/* The pool is closed: wait until every thread is in `_threads`.  Called while the same
+   thread is starting one (by a signal handler or a finalizer) it does not wait: it
+   would for itself, or for another one that does the same.  0, or -1 with an exception
+   (of a signal handler). */
+int cf_pool_settle(cf_state *st, cf_pool *pool);
 
 /* Stop taking tasks, for the reason `bit`; workers drain the queue and leave. */
 void cf_pool_close(cf_pool *pool, uint32_t bit);

@@ -25,26 +25,33 @@ enough_idle(cf_pool *pool)
     return idle >= waiting;
 }
 
-/* Start one more thread, through Python, which says so (_not_started) if there is none
-   after all.  0, or -1 with an exception. */
+/* Start one more thread for `f`, unless there are enough, through Python, which says so
+   (_not_started) if there is none after all.  0, or -1 with an exception: no thread, or
+   Ctrl-C, and the task is taken back unless it has begun. */
 static int
-grow(cf_state *st, PyObject *executor, cf_pool *pool)
+grow(cf_state *st, PyObject *executor, cf_pool *pool, FutureObject *f)
 {
-    uint32_t count = cf_load_relaxed(&pool->threads);
-    do {
-        if (count >= pool->max_workers) {
-            return 0;
-        }
-    } while (!atomic_compare_exchange_weak_explicit(&pool->threads, &count, count + 1,
-                                                    memory_order_relaxed,
-                                                    memory_order_relaxed));
+    uint32_t count;
+    if (!cf_pool_begin_start(pool, &count)) {
+        return 0;
+    }
     PyObject *number = PyLong_FromUnsignedLong(count);
     PyObject *r = number == NULL ? NULL
                 : PyObject_CallMethodOneArg(executor, st->str_spawn, number);
     if (number == NULL) {
-        atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
+        cf_pool_not_started(pool);
     }
     Py_XDECREF(number);
+    if (r == NULL) {
+        PyObject *exc = PyErr_GetRaisedException();
+        cf_future_commit_cancel(f, false);
+        if (cf_pool_threads(pool) == 0) {
+            /* Others may have counted on this thread, and there is none. */
+            cf_pool_fail_queued(st, pool, exc);
+        }
+        PyErr_SetRaisedException(exc);
+    }
+    cf_pool_started(pool);
     Py_XDECREF(r);
     return r == NULL ? -1 : 0;
 }
@@ -75,17 +82,9 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     Py_INCREF(f);       /* the queue's */
     cf_taskq_push(&pool->queue, &f->link);
     cf_lot_notify(&pool->lot);
-    if (cf_load_relaxed(&pool->threads) < pool->max_workers && !enough_idle(pool)) {
-        if (grow(st, self, pool) < 0) {
-            /* No thread, or Ctrl-C: the task is taken back, unless it has begun. */
-            PyObject *exc = PyErr_GetRaisedException();
-            cf_future_commit_cancel(f, false);
+    if (cf_pool_threads(pool) < pool->max_workers && !enough_idle(pool)) {
+        if (grow(st, self, pool, f) < 0) {
             Py_DECREF(f);
-            if (cf_load_relaxed(&pool->threads) == 0) {
-                /* Others may have counted on this thread, and there is none. */
-                cf_pool_fail_queued(st, pool, exc);
-            }
-            PyErr_SetRaisedException(exc);
             return NULL;
         }
         /* The exit hook sets `finalizing`, then closes the pools of the threads that it
@@ -158,6 +157,16 @@ pool_py_close(PyObject *self, PyObject *cancel_futures)
 }
 
 static PyObject *
+pool_py_settle(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_pool *pool = self_of(self)->pool;
+    if (pool != NULL && cf_pool_settle(cf_state_of(Py_TYPE(self)), pool) < 0) {
+        return NULL;
+    }
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cf_pool *pool = self_of(self)->pool;
@@ -168,7 +177,7 @@ static PyObject *
 pool_py_not_started(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cf_pool *pool = self_of(self)->pool;
-    atomic_fetch_sub_explicit(&pool->threads, 1, memory_order_relaxed);
+    cf_pool_not_started(pool);
     cf_spinlock_lock(&pool->workers_lock);
     bool some = pool->workers != NULL;
     cf_spinlock_unlock(&pool->workers_lock);
@@ -233,6 +242,10 @@ static PyMethodDef pool_methods[] = {
      "Make the pool: number is N of its default name, switch_interval in seconds.")},
     {"_close", pool_py_close, METH_O, PyDoc_STR(
      "_close($self, cancel_futures, /)\n--\n\nTake no more tasks; workers finish and leave.")},
+    {"_settle", pool_py_settle, METH_NOARGS, PyDoc_STR(
+     "_settle($self, /)\n--\n\n"
+     "After _close(): wait until all threads that were being started are in _threads.\n"
+     "Called in the middle of _spawn() (by a signal handler) it does not wait.")},
     {"_not_started", pool_py_not_started, METH_NOARGS, PyDoc_STR(
      "_not_started($self, /)\n--\n\n"
      "A thread that was counted could not be started; True if others are running.")},

@@ -1,0 +1,146 @@
+/* The board: task slots, the order in which they are taken, and the workers that take
+   them.  All in shared memory, no lock in it.
+
+   A slot's word:
+
+       FREE --parent posts--> QUEUED --worker takes--> TAKEN --worker finishes--> DONE
+        ^                        |                       +--parent: it died-------^ |
+        |                        +--parent cancels--> CANCELLED                     |
+        +--------------------parent frees-----------------+-------------------------+
+
+   Taking is one compare-and-swap that also writes the worker's number: a task is always
+   somebody's, and a death names what it had begun.  The order is a ring of slot numbers.
+   Its head only says where to begin to look: whoever finds that the slot at the head is
+   not QUEUED (any more) moves the head on, so a worker that died between taking and
+   moving holds up nobody.
+
+   Besides the state the parent sets two bits at any time, and the worker that finishes
+   sees them in the same step that makes the slot DONE: SLEEPERS (somebody sleeps on the
+   word: wake them) and WATCHED (announce the slot: push it on the board's list of
+   announced slots, and ring the bell if the manager has said that it sleeps).
+
+   Idle workers wait as in sync/lot.h: at most one *searches* (spins, or was called and is
+   on its way), the token says which; the others sleep, each on a word of its own, their
+   bits set in `parked`.  A token has an owner with a number, so that of a dead worker
+   can be taken away: cf_board_bury().
+
+   A word that a worker scribbled over may do harm to other workers and to futures, but
+   never to the parent's memory: slot numbers read here are checked (CF_CORRUPT). */
+#ifndef CF_IPC_BOARD_H
+#define CF_IPC_BOARD_H
+
+#include "ipc/segment.h"
+#include "plat/clock.h"
+#include "plat/spin.h"
+
+/* ---- slots ---- */
+
+#define CF_SLOT_FREE      0u
+#define CF_SLOT_QUEUED    (1u << 0)
+#define CF_SLOT_TAKEN     (1u << 1)
+#define CF_SLOT_DONE      (1u << 2)
+#define CF_SLOT_CANCELLED (1u << 3)
+#define CF_SLOT_STATE     0xfu
+#define CF_SLOT_SLEEPERS  (1u << 4)
+#define CF_SLOT_WATCHED   (1u << 5)
+#define CF_SLOT_FAILED    (1u << 6)     /* with DONE: an exception */
+#define CF_SLOT_WORKER_SHIFT 8          /* 12 bits: who took it */
+#define CF_SLOT_WORKER(word) (((word) >> CF_SLOT_WORKER_SHIFT) & 0xfffu)
+#define CF_SLOT_TURN_SHIFT 20           /* 12 bits: how often the slot was used, mod 4096 */
+
+#define CF_MAX_WORKERS 4096u
+#define CF_NO_SLOT 0xffffffffu
+
+/* What kind of message the slot holds; procs/codec.h knows more. */
+#define CF_SLOT_INLINE 72
+
+typedef struct {
+    cf_word word;
+    uint32_t next;              /* announced list: slot number + 1; the announcer's */
+    /* The task's function: a definition's number (0: it is in the message), and where
+       its bytes are: a uint64_t length and then the bytes.  The parent's. */
+    uint64_t definition;
+    uint64_t definition_at;
+    /* The message: the parent's until QUEUED, then the taker's, with DONE the parent's
+       again. */
+    cf_place place;
+    uint8_t codec;
+    uint8_t count;              /* arguments, for some codecs */
+    uint16_t flags;
+    uint32_t reserved;
+    char inlined[CF_SLOT_INLINE];
+} cf_slot;
+
+_Static_assert(sizeof(cf_slot) == 128, "two cache lines");
+
+typedef struct {
+    cf_segment *seg;            /* borrowed */
+    cf_spin spin;               /* of this process */
+} cf_board;
+
+void cf_board_init(cf_board *board, cf_segment *seg);   /* the memory is zeros or in use */
+cf_slot *cf_board_slot(const cf_board *board, uint32_t number);
+
+/* ---- the parent's side; `push`, `advance` under the pool's lock ---- */
+
+/* Put a filled FREE slot (word and order are written here) at the end of the order.
+   CF_OK, or CF_AGAIN: the ring is full (of cancelled tasks). */
+cf_status cf_board_push(cf_board *board, uint32_t slot);
+/* There is something to take: call a parked worker unless one searches. */
+void cf_board_notify(cf_board *board);
+/* Move the head over what is not QUEUED; the length of the order after that. */
+uint64_t cf_board_advance(cf_board *board);
+uint64_t cf_board_length(const cf_board *board);        /* at most */
+
+/* QUEUED -> CANCELLED; whoever sleeps on the word is woken.  false: too late. */
+bool cf_board_cancel(cf_board *board, uint32_t slot);
+/* TAKEN by worker `number` -> DONE | FAILED, as if it had finished. */
+bool cf_board_fail(cf_board *board, uint32_t slot, uint32_t number);
+/* Set WATCHED; the word as it was before. */
+uint32_t cf_board_watch(cf_board *board, uint32_t slot);
+/* DONE or CANCELLED -> FREE. */
+void cf_board_free(cf_board *board, uint32_t slot);
+/* Sleep until the slot is DONE or CANCELLED, spinning first if `spin` is not NULL.
+   Without the GIL.  CF_OK, CF_TIMEDOUT, CF_INTR or CF_SYSTEM. */
+cf_status cf_board_await(cf_board *board, uint32_t slot, cf_spin *spin, cf_deadline until);
+
+/* The announced slots, oldest first: fills up to `room` numbers, returns how many, and
+   keeps the rest for the next call in *rest (0 at first).  A number out of range ends the
+   list (the list is in shared memory) and sets *corrupt. */
+size_t cf_board_announced(cf_board *board, uint32_t *rest, uint32_t *numbers, size_t room,
+                          bool *corrupt);
+/* The manager is about to sleep (true: go; false: there is something announced already)
+   and is awake again. */
+bool cf_board_manager_sleeps(cf_board *board);
+void cf_board_manager_wakes(cf_board *board);
+
+/* No more tasks will come: workers leave when there is nothing left to take. */
+void cf_board_close(cf_board *board);
+/* Worker `number` leaves as soon as it has finished what it runs. */
+void cf_board_dismiss(cf_board *board, uint32_t number);
+/* Worker `number` is dead: take the token from it and its bit out of `parked`, and call
+   somebody else if there is something to take. */
+void cf_board_bury(cf_board *board, uint32_t number);
+/* Make the record of worker `number` ready for a new process. */
+void cf_board_enlist(cf_board *board, uint32_t number);
+/* Workers among the enlisted that are not running a task (starting ones count). */
+uint32_t cf_board_idle(const cf_board *board, uint32_t enlisted_up_to);
+
+/* ---- a worker's side ---- */
+
+/* Take the oldest task; CF_NO_SLOT if there is none.  Calls the next worker if there is
+   more to take and this one had the token. */
+uint32_t cf_board_take(cf_board *board, uint32_t number);
+/* TAKEN -> DONE (| FAILED): wakes who sleeps, announces if it is watched; `bell` is the
+   manager's (plat/peer.h). */
+void cf_board_finish(cf_board *board, uint32_t slot, bool failed, int bell);
+/* The worker says that it runs a task or not (for cf_board_idle). */
+void cf_board_busy(cf_board *board, uint32_t number, bool busy);
+/* Nothing to take: wait.  CF_OK: look again; CF_INTR: a signal came; CF_TIMEDOUT: the
+   board is closed or the worker dismissed: leave. */
+cf_status cf_board_wait(cf_board *board, uint32_t number);
+/* The worker has begun its last task (the parent may start its successor). */
+void cf_board_last(cf_board *board, uint32_t number, int bell);
+bool cf_board_is_last(const cf_board *board, uint32_t number);
+
+#endif

@@ -1,0 +1,83 @@
+/* The one shared region of a process pool: what it is made of and where things lie.
+
+       header | worker records | order of tasks | task slots | arena 0 | arena 1 | ...
+                                                                              spills
+
+   All of it is one cf_shm, mapped once in each process, at whatever address; places in
+   it are offsets from its beginning.  Every part is as large as it can ever be: a page
+   takes memory once it was written.  Behind what is mapped the file goes on; spills are
+   messages that found no room in an arena and are read and written through the file.
+
+   Arena 0 is the parent's, each worker that runs has one of the others.
+
+   What a worker wrote is checked before the parent uses it: a place that is not inside
+   the part it should be in is CF_CORRUPT, and whoever wrote it is treated as crashed. */
+#ifndef CF_IPC_SEGMENT_H
+#define CF_IPC_SEGMENT_H
+
+#include "base/atomic.h"
+#include "base/status.h"
+#include "plat/shm.h"
+
+typedef struct {
+    uint32_t slots;             /* a power of two */
+    uint32_t workers;           /* worker records */
+    uint32_t arenas;            /* with the parent's */
+    uint64_t arena_bytes;       /* a multiple of the page size */
+} cf_geometry;
+
+/* One process's view of a segment.  Counted: the pool has one reference and each buffer
+   whose memory lies in the segment has one. */
+typedef struct {
+    int fd;                     /* owned */
+    char *base;
+    uint64_t bytes;             /* mapped */
+    cf_geometry geometry;
+    uint64_t records, order, slots, arenas;     /* offsets */
+    cf_word refs;
+    /* Changes in a forked child (cf_segment_disown): what was mapped before belongs to
+       the parent, whose blocks must not be given back by the child. */
+    _Atomic bool mine;
+} cf_segment;
+
+/* A new segment.  Where the address space is limited arena_bytes becomes smaller, down
+   to 1 MiB.  CF_OK or CF_SYSTEM (errno). */
+cf_status cf_segment_create(const cf_geometry *wanted, cf_segment **out);
+
+/* Map one that another process made; `fd` is duplicated.  CF_OK, CF_SYSTEM or CF_CORRUPT
+   (it is none, or of another version). */
+cf_status cf_segment_attach(int fd, cf_segment **out);
+
+void cf_segment_incref(cf_segment *seg);
+void cf_segment_decref(cf_segment *seg);        /* the last one unmaps and closes */
+void cf_segment_disown(cf_segment *seg);
+
+static inline void *
+cf_segment_at(const cf_segment *seg, uint64_t offset)
+{
+    return seg->base + offset;
+}
+
+/* ---- where the bytes of a message are ---- */
+
+#define CF_WHERE_INLINE 0u              /* in the slot itself */
+#define CF_WHERE_SPILL  0xffffffffu     /* in the file, behind what is mapped */
+/* any other value: in arena (where - 1), block `block` */
+
+typedef struct {
+    uint64_t offset;            /* of the first byte, in the segment; 0 if inline */
+    uint64_t size;
+    uint32_t where;
+    uint32_t block;
+} cf_place;
+
+/* Is it inside arena (where - 1) of this segment, or a spill?  (An inline one is checked
+   by who knows its slot.) */
+bool cf_place_valid(const cf_segment *seg, const cf_place *place);
+
+/* Messages that found no room in an arena.  CF_OK or CF_SYSTEM (errno). */
+cf_status cf_spill_write(cf_segment *seg, const void *data, uint64_t size, cf_place *out);
+cf_status cf_spill_read(cf_segment *seg, const cf_place *place, void *data);
+void cf_spill_free(cf_segment *seg, const cf_place *place);
+
+#endif
