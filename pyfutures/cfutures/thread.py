@@ -34,24 +34,26 @@ _executors: weakref.WeakValueDictionary[int, ThreadPoolExecutor] = (
 def _python_exit() -> None:
     """Finish what is queued in every pool, before the interpreter takes things down."""
     _core._finalize()
-    items = list(_threads_workers.items())
-    for _, worker in items:
-        worker.close()
-    for thread, _ in items:
+    # A list made in one step: other threads may add to the dictionary meanwhile.
+    threads = [thread for ref in _threads_workers.keyrefs() if (thread := ref()) is not None]
+    for thread in threads:
+        worker = _threads_workers.get(thread)
+        if worker is not None:
+            worker.close()
+    for thread in threads:
         _join(thread)
 
 
 def _join(thread: threading.Thread) -> None:
-    # One whose start() was interrupted may not have begun; it has nothing to do then.
-    if thread.ident is not None:
+    # Not one that has not begun: another thread is just starting it, or its start() was
+    # interrupted and it may never begin.
+    if thread.is_alive():
         thread.join()
 
 
 def _after_fork() -> None:
     """In a forked child none of the threads exist: forget them and close their pools."""
     _threads_workers.clear()
-    for executor in list(_executors.values()):
-        executor._threads_lock = threading.RLock()
     _core._after_fork()
 
 
@@ -122,9 +124,9 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         self._max_workers = max_workers
+        # Changed and copied by single calls, which are atomic: no lock, so nobody waits
+        # for a thread whose signal handler or finalizer waits in turn.
         self._threads: set[threading.Thread] = set()
-        # Reentrant: a signal handler or finalizer that submits may run while it is held.
-        self._threads_lock = threading.RLock()
         self._initializer = initializer  # type: ignore[assignment]
         self._initargs = initargs  # type: ignore[assignment]
         self._thread_name_prefix = (
@@ -134,23 +136,26 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
         _executors[number] = self
 
     def _spawn(self, number: int) -> None:
-        """Start one more thread; submit() calls this when no worker is idle."""
+        """Start one more thread; submit() calls this when no worker is idle.
+
+        shutdown(wait=True) waits until submit() has returned from here; what is in
+        `_threads` then is all that it waits for.
+        """
         worker = _core.Worker(self, number, self._initializer, self._initargs)
         thread = threading.Thread(name=f"{self._thread_name_prefix}_{number}", target=worker)
-        # shutdown() in the new thread's first task joins it, and so must find it.
-        with self._threads_lock:
-            _threads_workers[thread] = worker
-            try:
-                thread.start()
-            except BaseException as exception:
-                if thread.ident is None and thread not in threading.enumerate():
-                    del _threads_workers[thread]
-                    if self._not_started() and isinstance(exception, RuntimeError):
-                        return  # no more threads: those that run will do the task
-                else:  # a signal handler raised, the thread is on its way all the same
-                    self._threads.add(thread)
-                raise
-            self._threads.add(thread)
+        # Before it starts: shutdown() in its first task joins it, and so must find it.
+        _threads_workers[thread] = worker
+        self._threads.add(thread)
+        try:
+            thread.start()
+        except BaseException as exception:
+            # If only a signal handler raised, the thread is on its way all the same.
+            if thread.ident is None and thread not in threading.enumerate():
+                self._threads.discard(thread)
+                del _threads_workers[thread]
+                if self._not_started() and isinstance(exception, RuntimeError):
+                    return  # no more threads: those that run will do the task
+            raise
 
     @property
     def _work_queue(self) -> _WorkQueue:  # type: ignore[override]
@@ -166,9 +171,9 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
         """
         self._close(cancel_futures)
         if wait:
-            with self._threads_lock:
-                threads = list(self._threads)
-            for thread in threads:
+            # A submit() that came before may be starting a thread.
+            self._settle()
+            for thread in list(self._threads):
                 _join(thread)
 
 
