@@ -35,6 +35,8 @@
     X(add_callback_emulated)    /* (future, fn) -> bool: it was not too late */  \
     X(watch_foreign)        /* (future, waiter) -> bool: it is done already */   \
     X(unwatch_foreign)      /* (future, waiter) */                               \
+    X(describe)             /* (fn) -> (bytes, checks, volatile, name) or None */ \
+    X(load_definition)      /* (bytes-like) -> callable */                        \
     X(state_pending) X(state_running) X(state_cancelled)                         \
     X(state_cancelled_and_notified) X(state_finished)                            \
     X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)    \
