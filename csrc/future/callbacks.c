@@ -3,6 +3,7 @@
 #include "future/future.h"
 
 #include "future/emulation.h"
+#include "future/remote.h"
 
 /* An Exception out of a callback is logged, what is more than that propagates. */
 static int
@@ -49,7 +50,7 @@ cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
         hook->hook.next = f->hooks;
         f->hooks = &hook->hook;
         cf_cell_unlock(&f->cell, 0, CF_HOOKED & ~word);
-        return 0;
+        return (word & CF_REMOTE) ? cf_remote_watch(st, f) : 0;
     }
     cf_cell_unlock(&f->cell, 0, 0);
     PyMem_Free(hook);

@@ -1,5 +1,7 @@
 #include "future/emulation.h"
 
+#include "future/remote.h"
+
 static cf_state *
 state_of(FutureObject *f)
 {
@@ -50,6 +52,7 @@ get_or_put(FutureObject *f, PyObject **slot, PyObject *made, uint32_t bits)
     if (made == NULL) {
         return NULL;
     }
+    cf_future_load(f);          /* a remote one that is done by now needs no manager */
     uint32_t word = cf_cell_lock(&f->cell);
     if (*slot == NULL) {
         *slot = made;
@@ -58,18 +61,23 @@ get_or_put(FutureObject *f, PyObject **slot, PyObject *made, uint32_t bits)
     PyObject *value = Py_NewRef(*slot);
     cf_cell_unlock(&f->cell, 0, bits & ~word);
     Py_XDECREF(made);
+    if (bits != 0 && (word & CF_REMOTE) && cf_remote_watch(state_of(f), f) < 0) {
+        Py_CLEAR(value);
+    }
     return value;
 }
 
 /* Every reader takes a new reference under the lock, so the old value can go at once. */
-static void
+static int
 put(FutureObject *f, PyObject **slot, PyObject *value, uint32_t bits)
 {
+    cf_future_load(f);
     uint32_t word = cf_cell_lock(&f->cell);
     PyObject *old = *slot;
     *slot = Py_XNewRef(value);
     cf_cell_unlock(&f->cell, 0, bits & ~word);
     Py_XDECREF(old);
+    return bits != 0 && (word & CF_REMOTE) ? cf_remote_watch(state_of(f), f) : 0;
 }
 
 /* ---- _condition, _waiters, _done_callbacks ---- */
@@ -153,8 +161,7 @@ set_slot(PyObject *self, PyObject *value, size_t offset, uint32_t bits)
     if (e == NULL) {
         return -1;
     }
-    put(f, (PyObject **)((char *)e + offset), value, bits);
-    return 0;
+    return put(f, (PyObject **)((char *)e + offset), value, bits);
 }
 
 static int
@@ -218,7 +225,11 @@ future_set_state(PyObject *self, PyObject *value, void *Py_UNUSED(closure))
 static PyObject *
 held(FutureObject *f, bool *failed)
 {
-    uint32_t word = cf_cell_lock(&f->cell);
+    uint32_t word;
+    if (cf_future_settle(state_of(f), f, &word) < 0) {
+        return NULL;
+    }
+    word = cf_cell_lock(&f->cell);
     PyObject *result = Py_XNewRef(f->result);
     cf_cell_unlock(&f->cell, 0, 0);
     *failed = (word & CF_FAILED) != 0;
@@ -230,7 +241,7 @@ get_held(PyObject *self, bool want_failed)
 {
     bool failed;
     PyObject *result = held((FutureObject *)self, &failed);
-    if (failed != want_failed) {
+    if (result != NULL && failed != want_failed) {
         Py_SETREF(result, Py_NewRef(Py_None));
     }
     return result;

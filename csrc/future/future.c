@@ -2,6 +2,7 @@
 #include "future/future.h"
 
 #include "future/emulation.h"
+#include "future/remote.h"
 #include "py/block.h"
 
 /* ---- making one ---- */
@@ -217,15 +218,19 @@ cf_future_commit_finish(cf_state *st, FutureObject *f, PyObject *result, bool fa
         cf_cell_unlock(&f->cell, 0, 0);
         return 0;
     }
+    if (word & CF_REMOTE) {     /* set by hand, or by the manager: what is in the slot ... */
+        f->u.remote.pool->ops->cancel(f->u.remote.pool, f->u.remote.slot);
+    }
     f->result = result;
     if (word & CF_HOOKED) {
         cf_future_post_tickets_lock_held(f, failed);
     }
     /* set_exception(None) is told to waiters as a failure, but is a result. */
     bool raises = failed && result != Py_None;
-    cf_cell_unlock(&f->cell, word & CF_RUNNING,
+    cf_cell_unlock(&f->cell, word & (CF_RUNNING | CF_REMOTE),
                    CF_STATE_FINISHED | (raises ? CF_FAILED : 0));
     cf_future_drop_call(f);       /* set_result() on a future that a pool has not begun */
+    cf_future_drop_remote(f);     /* ... is wanted by nobody */
     return 1;
 }
 
@@ -233,12 +238,16 @@ int
 cf_future_commit_cancel(FutureObject *f, bool alone)
 {
     uint32_t word = cf_cell_lock(&f->cell);
-    if ((word & CF_STATE) != CF_STATE_PENDING || (alone && (word & CF_EMULATED))) {
+    if ((word & CF_STATE) != CF_STATE_PENDING || (alone && (word & CF_EMULATED))
+        || ((word & CF_REMOTE)
+            && !f->u.remote.pool->ops->cancel(f->u.remote.pool, f->u.remote.slot)))
+    {
         cf_cell_unlock(&f->cell, 0, 0);
         return 0;
     }
-    cf_cell_unlock(&f->cell, 0, CF_STATE_CANCELLED);
+    cf_cell_unlock(&f->cell, word & CF_REMOTE, CF_STATE_CANCELLED);
     cf_future_drop_call(f);
+    cf_future_drop_remote(f);
     return 1;
 }
 
@@ -280,12 +289,17 @@ cf_future_finish(cf_state *st, FutureObject *f, PyObject *result, bool failed)
 int
 cf_future_cancel(cf_state *st, FutureObject *f)
 {
+    bool remote = (cf_future_load(f) & CF_REMOTE) != 0;
     int moved = cf_future_commit_cancel(f, true);
-    if (!moved && (cf_future_load(f) & CF_STATE) == CF_STATE_PENDING) {
+    if (!moved && (cf_future_load(f) & (CF_STATE | CF_EMULATED)) == CF_EMULATED) {
         moved = finish_emulated(st, f, "cancel", NULL);
         if (moved < 0) {
             return -1;
         }
+    }
+    /* No worker will come across a task in another process's queue: it is notified now. */
+    if (moved && remote && cf_future_notify_cancelled(st, f) < 0) {
+        return -1;
     }
     if (moved && cf_future_callbacks(st, f) < 0) {
         return -1;
@@ -349,7 +363,7 @@ cf_future_result(cf_state *st, FutureObject *f, cf_deadline until)
 {
     uint32_t word = cf_future_load(f);
     if (!(word & CF_DONE)) {
-        int ready = cf_block(st, &f->cell, CF_DONE, until);
+        int ready = cf_future_block(st, f, CF_DONE, until);
         if (ready < 0) {
             return NULL;
         }
@@ -358,6 +372,11 @@ cf_future_result(cf_state *st, FutureObject *f, cf_deadline until)
             PyErr_SetNone(PyExc_TimeoutError);
             return NULL;
         }
+    }
+    if ((word & (CF_ENCODED | CF_DECODED)) == CF_ENCODED
+        && cf_future_settle(st, f, &word) < 0)
+    {
+        return NULL;
     }
     if (word & CF_CANCELLED) {
         PyErr_SetNone(st->cancelled_error);

@@ -3,6 +3,8 @@
    sync/cell.h draws the states.  Fields and their guards:
 
    - `cell` is atomic.
+   - `remote` is written before the future is shared; it is dropped with CF_HAS_REMOTE by
+     whoever makes the future done for good (decoded, cancelled, set).
    - `call` (what to run) is filled before the future is shared.  Whoever wins the
      move out of PENDING owns it: the claiming worker, cancel(), or set_result().
      Then the same memory holds `trace`, the worker's until the future is done.
@@ -55,7 +57,20 @@ typedef struct {
 
 struct cf_emulation;                /* see future/emulation.h */
 
-enum { CF_HAS_CALL = 1, CF_HAS_TRACE = 2 };
+/* Where the task of a future without a call is; see future/remote.h. */
+typedef struct cf_remote cf_remote;
+typedef struct {
+    uint32_t number;
+    uint32_t turn;                  /* the slot may be another task's by now: not with this */
+} cf_remote_slot;
+
+typedef struct {
+    cf_remote *pool;
+    cf_remote_slot slot;
+} cf_remote_task;
+
+/* CF_HAS_FETCHER: with CF_HAS_REMOTE, a thread is decoding the result. */
+enum { CF_HAS_CALL = 1, CF_HAS_TRACE = 2, CF_HAS_REMOTE = 4, CF_HAS_FETCHER = 8 };
 
 typedef struct {
     PyObject_HEAD
@@ -68,14 +83,19 @@ typedef struct {
     union {
         cf_call call;
         cf_trace trace;
+        cf_remote_task remote;
     } u;
     uint32_t nargs;                 /* positional arguments of `call` */
 } FutureObject;
 
+uint32_t cf_future_load_remote(FutureObject *f);
+
+/* The future's word as of now. */
 static inline uint32_t
 cf_future_load(FutureObject *f)
 {
-    return cf_load_acquire(&f->cell);
+    uint32_t word = cf_load_acquire(&f->cell);
+    return (word & CF_REMOTE) ? cf_future_load_remote(f) : word;
 }
 
 static inline bool
@@ -96,6 +116,9 @@ PyObject *cf_future_run_call(FutureObject *f, cf_trace *trace);
 
 /* Drop function and arguments, if they are still there; their owner's. */
 void cf_future_drop_call(FutureObject *f);
+
+/* Let go of the slot in which its task was; the owner's, as above. */
+void cf_future_drop_remote(FutureObject *f);
 
 /* PENDING -> RUNNING (true).  A cancelled future is notified instead (false); in
    any other state false too, and `*unexpected` says so. */
@@ -123,6 +146,13 @@ int cf_future_commit_notify(FutureObject *f, bool alone);
 /* In a forked child: end a future whose pool is gone, without telling anybody (its
    callbacks belong to the parent).  `exception` is borrowed, or NULL to cancel. */
 void cf_future_abandon(FutureObject *f, PyObject *exception);
+
+/* Wait for a bit of `mask` in the word (CF_DONE or CF_NOTIFIED): 1, 0 deadline, -1. */
+int cf_future_block(cf_state *st, FutureObject *f, uint32_t mask, cf_deadline until);
+
+/* If it is done, see to it that `result` is there: one that came as bytes is decoded, by
+   one thread.  0 and the word after that, or -1 (Ctrl-C while another thread decodes). */
+int cf_future_settle(cf_state *st, FutureObject *f, uint32_t *word);
 
 /* The result of a finished future (new), or NULL with its exception, CancelledError
    or TimeoutError set.  Waits until `until` if it is not done. */

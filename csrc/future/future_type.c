@@ -90,16 +90,17 @@ future_py_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     {
         return NULL;
     }
-    if (!(cf_future_load(f) & CF_DONE) && cf_block(state_of(self), &f->cell, CF_DONE, until) < 0) {
+    cf_state *st = state_of(self);
+    uint32_t word;
+    if (cf_future_block(st, f, CF_DONE, until) < 0 || cf_future_settle(st, f, &word) < 0) {
         return NULL;
     }
-    uint32_t word = cf_future_load(f);
     if (!(word & CF_DONE)) {
         PyErr_SetNone(PyExc_TimeoutError);
         return NULL;
     }
     if (word & CF_CANCELLED) {
-        PyErr_SetNone(state_of(self)->cancelled_error);
+        PyErr_SetNone(st->cancelled_error);
         return NULL;
     }
     return Py_NewRef((word & CF_FAILED) ? f->result : Py_None);
@@ -212,7 +213,10 @@ static PyObject *
 future_py_get_snapshot(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     FutureObject *f = (FutureObject *)self;
-    uint32_t word = cf_future_load(f);
+    uint32_t word;
+    if (cf_future_settle(state_of(self), f, &word) < 0) {
+        return NULL;
+    }
     bool done = (word & CF_DONE) != 0, cancelled = (word & CF_CANCELLED) != 0;
     PyObject *result = Py_None, *exception = Py_None;
     if (done && !cancelled && f->result != NULL) {
@@ -255,7 +259,12 @@ future_tp_repr(PyObject *self)
     }
     bool failed = false;
     PyObject *result = NULL;
-    uint32_t word = cf_cell_lock(&f->cell);
+    uint32_t word;
+    if (cf_future_settle(state_of(self), f, &word) < 0) {
+        Py_DECREF(name);
+        return NULL;
+    }
+    word = cf_cell_lock(&f->cell);
     if (word & CF_DONE) {
         result = Py_XNewRef(f->result);
         failed = (word & CF_FAILED) != 0;
@@ -356,6 +365,7 @@ future_tp_clear(PyObject *self)
     f->emulation = NULL;
     Py_CLEAR(f->result);
     cf_future_drop_call(f);
+    cf_future_drop_remote(f);
     cf_future_free_callbacks(hooks);
     if (emulation != NULL) {
         cf_emulation_free(emulation);

@@ -70,7 +70,7 @@ wait_for_each(cf_state *st, PyObject *pending, cf_deadline until)
     for (Py_ssize_t i = PyList_GET_SIZE(pending) - 1; i >= 0; i--) {
         FutureObject *f = (FutureObject *)PyList_GET_ITEM(pending, i);
         if (!(cf_future_load(f) & CF_NOTIFIED)) {
-            int r = cf_block(st, &f->cell, CF_NOTIFIED, until);
+            int r = cf_future_block(st, f, CF_NOTIFIED, until);
             if (r <= 0) {
                 return r;
             }

@@ -1,5 +1,7 @@
 #include "future/watch.h"
 
+#include "future/remote.h"
+
 /* ---- a waiter as the standard library's futures want one ---- */
 
 typedef struct {
@@ -198,7 +200,11 @@ cf_watch_begin(cf_state *st, cf_watch *w, cf_ticket **done)
         if (cf_future_check(st, item->future)) {
             FutureObject *f = (FutureObject *)item->future;
             item->hook.set = &w->set;
-            if (!(cf_future_load(f) & CF_NOTIFIED) && cf_future_hook(f, &item->hook)) {
+            uint32_t word = cf_future_load(f);
+            if (!(word & CF_NOTIFIED) && cf_future_hook(f, &item->hook)) {
+                if ((word & CF_REMOTE) && cf_remote_watch(st, f) < 0) {
+                    return -1;
+                }
                 continue;
             }
             item->hook.set = NULL;

@@ -89,31 +89,28 @@ nap(int64_t now, cf_deadline until)
 }
 
 int
-cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
+cf_block_on(const cf_blocker *b, cf_deadline until)
 {
-    if (until == CF_NO_WAIT) {
-        return (cf_load_acquire(cell) & mask) ? 1 : 0;
-    }
     for (bool first = true;; first = false) {
         PyThreadState *ts = cf_gil_release();
         int64_t start = cf_now();
         cf_status status;
         cf_deadline end = until;
-        bool crowded = first && st->saturated(st);
+        bool crowded = first && b->crowded(b->arg);
         if (crowded) {
             nap(start, until);
         }
-        if (first && !crowded && cf_spin_until(&callers_spin, cell, mask)) {
+        if (first && !crowded && cf_spin_until(b->spin, b->word, b->mask)) {
             status = CF_OK;
         }
         else {
             if (first && until - start > FIRST_SLEEP_NS) {
                 end = start + FIRST_SLEEP_NS;
             }
-            status = cf_cell_wait(cell, mask, end);
+            status = b->sleep(b->arg, end);
         }
         if (first && !crowded) {
-            cf_spin_learn(&callers_spin, start);
+            cf_spin_learn(b->spin, start);
         }
         int saved_errno = errno;
         cf_gil_take(ts);
@@ -129,9 +126,41 @@ cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
             return -1;
         }
         if (status == CF_TIMEDOUT && end == until) {
-            return (cf_load_acquire(cell) & mask) ? 1 : 0;
+            return 0;
         }
     }
+}
+
+typedef struct {
+    cf_state *st;
+    cf_word *cell;
+    uint32_t mask;
+} cell_wait;
+
+static bool
+cell_crowded(void *arg)
+{
+    cf_state *st = ((cell_wait *)arg)->st;
+    return st->saturated(st);
+}
+
+static cf_status
+cell_sleep(void *arg, cf_deadline until)
+{
+    cell_wait *w = arg;
+    return cf_cell_wait(w->cell, w->mask, until);
+}
+
+int
+cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
+{
+    if (until == CF_NO_WAIT) {
+        return (cf_load_acquire(cell) & mask) ? 1 : 0;
+    }
+    cell_wait w = {st, cell, mask};
+    cf_blocker b = {cell, mask, cell_crowded, cell_sleep, &w, &callers_spin};
+    int r = cf_block_on(&b, until);
+    return r != 0 ? r : (cf_load_acquire(cell) & mask) ? 1 : 0;
 }
 
 int

@@ -18,6 +18,20 @@ int cf_deadline_from_now(PyObject *timeout, cf_deadline *until);
    1: so it is; 0: the deadline has passed; -1: a signal handler raised, or OSError. */
 int cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until);
 
+/* The same for a word that is not a cell.  `sleep` returns CF_OK when there is nothing to
+   wait for any more, else as cf_cell_wait(); `crowded` says that spinning would only be in
+   the way. */
+typedef struct {
+    cf_word *word;              /* spin on `*word & mask` */
+    uint32_t mask;
+    bool (*crowded)(void *arg);
+    cf_status (*sleep)(void *arg, cf_deadline until);
+    void *arg;
+    cf_spin *spin;
+} cf_blocker;
+
+int cf_block_on(const cf_blocker *b, cf_deadline until);
+
 /* Let go of the GIL for a wait of our own, and take it back.  Between two of our
    threads the GIL goes from hand to hand without the kernel: the one that takes it
    first waits, for some microseconds, until the other is known to have let go. */

@@ -50,6 +50,9 @@
 #define CF_HOOKED    (1u << 7)      /* somebody must be told when it is done */
 #define CF_EMULATED  (1u << 8)      /* the standard library's private view exists */
 #define CF_OVERRIDDEN (1u << 9)     /* the instance has an _invoke_callbacks of its own */
+#define CF_REMOTE    (1u << 10)     /* its task is elsewhere and may be further on; the   */
+#define CF_ENCODED   (1u << 11)     /* next two: future/remote.h */
+#define CF_DECODED   (1u << 12)
 
 uint32_t cf_cell_lock_contended(cf_word *cell);
 
@@ -73,7 +76,7 @@ cf_cell_lock(cf_word *cell)
 void cf_cell_wake(cf_word *cell);
 
 /* Release the lock and change bits in the same step: `clear` must be set now and
-   `set` must be clear now.  Wakes the sleepers if it is now done or notified. */
+   `set` must be clear now.  Wakes the sleepers if it is now done, notified or decoded. */
 static inline void
 cf_cell_unlock(cf_word *cell, uint32_t clear, uint32_t set)
 {
@@ -85,7 +88,7 @@ cf_cell_unlock(cf_word *cell, uint32_t clear, uint32_t set)
         return;
     }
     uint32_t old = atomic_fetch_add_explicit(cell, change, memory_order_release);
-    if ((old & CF_SLEEPERS) && (set & (CF_DONE | CF_NOTIFIED))) {
+    if ((old & CF_SLEEPERS) && (set & (CF_DONE | CF_NOTIFIED | CF_DECODED))) {
         cf_cell_wake(cell);
     }
 }

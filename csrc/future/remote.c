@@ -1,0 +1,179 @@
+#include "future/remote.h"
+
+#include "py/block.h"
+
+FutureObject *
+cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot)
+{
+    PyTypeObject *type = (PyTypeObject *)st->future_type;
+    FutureObject *f = (FutureObject *)type->tp_alloc(type, 0);
+    if (f == NULL) {
+        return NULL;
+    }
+#if CF_UNTRACK_PENDING
+    PyObject_GC_UnTrack(f);
+#endif
+    f->u.remote = (cf_remote_task){remote, slot};
+    f->has = CF_HAS_REMOTE;
+    cf_store_relaxed(&f->cell, CF_REMOTE);
+    return f;
+}
+
+/* ---- looking ---- */
+
+uint32_t
+cf_future_load_remote(FutureObject *f)
+{
+    /* Under the lock: with CF_REMOTE the slot is this future's, without it may be another
+       task's by now. */
+    uint32_t word = cf_cell_lock(&f->cell);
+    if (!(word & CF_REMOTE)) {
+        cf_cell_unlock(&f->cell, 0, 0);
+        return word;
+    }
+    cf_remote_task *task = &f->u.remote;
+    uint32_t there = task->pool->ops->look(task->pool, task->slot), clear = 0, set = 0;
+    if (there & CF_DONE) {
+        if (!(word & CF_EMULATED)) {        /* else the manager moves it, see arrived() */
+            if (word & CF_HOOKED) {
+                cf_future_post_tickets_lock_held(f, (there & CF_FAILED) != 0);
+            }
+            clear = CF_REMOTE | (word & CF_RUNNING);
+            set = CF_STATE_FINISHED | CF_ENCODED | (there & CF_FAILED);
+        }
+    }
+    else {
+        set = there & ~word & CF_RUNNING;
+    }
+    cf_cell_unlock(&f->cell, clear, set);
+    return (word & ~clear) | set;
+}
+
+int
+cf_future_block(cf_state *st, FutureObject *f, uint32_t mask, cf_deadline until)
+{
+    for (;;) {
+        uint32_t word = cf_future_load(f);
+        if (word & mask) {
+            return 1;
+        }
+        if (!(word & CF_REMOTE) || (word & CF_EMULATED)) {
+            return cf_block(st, &f->cell, mask, until);
+        }
+        if (until == CF_NO_WAIT) {
+            return 0;
+        }
+        /* The task as it is now: another thread may take its result while we wait. */
+        cf_cell_lock(&f->cell);
+        bool here = (f->has & CF_HAS_REMOTE) != 0;
+        cf_remote_task task = f->u.remote;
+        cf_cell_unlock(&f->cell, 0, 0);
+        int r = here ? task.pool->ops->block(st, task.pool, task.slot, until) : 1;
+        if (r <= 0) {
+            return r;
+        }
+    }
+}
+
+/* ---- the result ---- */
+
+/* The future needs its slot no more. */
+static void
+let_go(FutureObject *f)
+{
+    cf_cell_lock(&f->cell);
+    bool here = (f->has & CF_HAS_REMOTE) != 0;
+    cf_remote_task task = f->u.remote;
+    f->has &= (uint8_t)~(CF_HAS_REMOTE | CF_HAS_FETCHER);
+    cf_cell_unlock(&f->cell, 0, 0);
+    if (here) {
+        task.pool->ops->let_go(task.pool, task.slot);
+    }
+}
+
+void
+cf_future_drop_remote(FutureObject *f)
+{
+    if (f->has & CF_HAS_REMOTE) {
+        let_go(f);
+    }
+}
+
+int
+cf_future_settle(cf_state *st, FutureObject *f, uint32_t *now)
+{
+    uint32_t word = *now = cf_future_load(f);
+    if ((word & (CF_ENCODED | CF_DECODED)) != CF_ENCODED) {
+        return 0;
+    }
+    word = cf_cell_lock(&f->cell);
+    bool mine = !(word & CF_DECODED) && !(f->has & CF_HAS_FETCHER);
+    if (mine) {
+        f->has |= CF_HAS_FETCHER;
+    }
+    cf_cell_unlock(&f->cell, 0, 0);
+    if (!mine) {
+        int r = cf_block(st, &f->cell, CF_DECODED, CF_FOREVER);
+        *now = cf_load_acquire(&f->cell);
+        return r < 0 ? -1 : 0;
+    }
+    bool failed;
+    cf_remote_task task = f->u.remote;
+    PyObject *result = task.pool->ops->fetch(st, task.pool, task.slot, &failed);
+#if CF_UNTRACK_PENDING
+    if (PyObject_IS_GC(result)) {
+        cf_future_track(f);
+    }
+#endif
+    word = cf_cell_lock(&f->cell);
+    f->result = result;
+    uint32_t clear = !failed ? word & CF_FAILED : 0;
+    uint32_t set = CF_DECODED | (failed ? CF_FAILED & ~word : 0);
+    cf_cell_unlock(&f->cell, clear, set);
+    let_go(f);
+    *now = (word & ~clear) | set;
+    return 0;
+}
+
+/* ---- telling ---- */
+
+int
+cf_remote_arrived(cf_state *st, FutureObject *f)
+{
+    uint32_t word = cf_future_load(f);
+    if ((word & CF_REMOTE) && (word & CF_EMULATED) && (f->has & CF_HAS_REMOTE)) {
+        /* Those who hold the condition see it change with its result. */
+        bool failed;
+        cf_remote_task task = f->u.remote;
+        cf_cell_lock(&f->cell);
+        bool mine = !(f->has & CF_HAS_FETCHER)
+            && (task.pool->ops->look(task.pool, task.slot) & CF_DONE);
+        f->has |= mine ? CF_HAS_FETCHER : 0;
+        cf_cell_unlock(&f->cell, 0, 0);
+        if (mine) {
+            PyObject *result = task.pool->ops->fetch(st, task.pool, task.slot, &failed);
+            int r = cf_future_finish(st, f, result, failed);
+            if (r < 0 && PyErr_ExceptionMatches(st->invalid_state_error)) {
+                PyErr_Clear();      /* another thread was here first */
+                return 0;
+            }
+            return r;
+        }
+    }
+    return (word & CF_DONE) ? cf_future_callbacks(st, f) : 0;
+}
+
+int
+cf_remote_watch(cf_state *st, FutureObject *f)
+{
+    uint32_t word = cf_cell_lock(&f->cell);
+    bool here = (word & CF_REMOTE) && (f->has & CF_HAS_REMOTE);
+    bool told = true;
+    if (here) {
+        cf_remote_task *task = &f->u.remote;
+        told = task->pool->ops->watch(task->pool, task->slot, f);
+    }
+    cf_cell_unlock(&f->cell, 0, 0);
+    /* Not here: it has moved on in between, and so have its tickets. */
+    return here && told ? 0 : cf_remote_arrived(st, f);
+}
