@@ -103,7 +103,8 @@ def test_cancel_futures_and_wait(pool, gate):
     running = executor.submit(lambda: begun.set() or go.wait(GUARD))
     queued = [executor.submit(add, n) for n in range(10)]
     assert begun.wait(GUARD)
-    queued[0].add_done_callback(lambda f: go.set())
+    # The last one: the worker would begin one that is left.
+    queued[-1].add_done_callback(lambda f: go.set())
     executor.shutdown(wait=True, cancel_futures=True)
     assert running.result(0) is True
     assert all(f.cancelled() for f in queued)
@@ -214,6 +215,149 @@ def test_cancel_after_shutdown(pool, gate):
     go.set()
     executor.shutdown()
     assert queued.cancelled()
+
+
+# --- while a thread is being started ----------------------------------------------------
+
+@pytest.fixture
+def at_start(monkeypatch):
+    """Have a function called whenever a thread of a pool "P" is being started."""
+    start = threading.Thread.start
+
+    def set_function(function):
+        def started(thread):
+            if thread.name.startswith("P_"):
+                function()
+            start(thread)
+        monkeypatch.setattr(threading.Thread, "start", started)
+    return set_function
+
+
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    return thread
+
+
+def test_waits_for_a_thread_that_a_submit_is_starting(pool, gate, at_start):
+    go, reached, futures, left = gate(), gate(), [], []
+    executor = pool(1, "P")
+    at_start(lambda: reached.set() or go.wait(GUARD))
+
+    def close():
+        executor.shutdown()
+        left.extend(f for f in futures if not f.done())
+        left.extend(t for t in executor._threads if t.is_alive())
+        left.append("closed")
+
+    submitter = in_thread(lambda: futures.append(executor.submit(int)))
+    assert reached.wait(GUARD)
+    closer = in_thread(close)
+    assert parked(closer)
+    assert left == []
+    go.set()
+    closer.join(GUARD)
+    submitter.join(GUARD)
+    assert left == ["closed"]
+    # It may have been refused: then its submit() raised.
+    assert len(futures) <= 1 and len(executor._threads) == 1
+
+
+@ours("there submit() waits for the other one to start its thread")
+@pytest.mark.parametrize("fails", [False, True])
+def test_waits_for_what_relies_on_a_thread_that_is_being_started(
+        pool, gate, at_start, fails):
+    """The pool is full with a thread that is not there yet, and may never be."""
+    go, reached, outcomes = gate(), gate(), []
+    executor = pool(1, "P")
+
+    def slow():
+        reached.set()
+        go.wait(GUARD)
+        if fails:
+            raise RuntimeError("no more threads")
+
+    def submit():
+        try:
+            executor.submit(int)
+        except RuntimeError as error:
+            outcomes.append(str(error))
+
+    def close():
+        executor.shutdown()
+        outcomes.append(future.done())
+
+    at_start(slow)
+    submitter = in_thread(submit)
+    assert reached.wait(GUARD)
+    future = executor.submit(add, 1)
+    closer = in_thread(close)
+    assert parked(closer)
+    assert outcomes == []
+    go.set()
+    closer.join(GUARD)
+    submitter.join(GUARD)
+    if fails:
+        assert sorted(map(str, outcomes)) == ["True", "no more threads"]
+        assert str(future.exception(0)) == "no more threads"
+    else:
+        assert True in outcomes
+        assert future.result(0) == 2
+
+
+@ours("there it deadlocks")
+@pytest.mark.parametrize("number", [1, 2])
+def test_from_a_signal_handler_or_finalizer_while_threads_are_started(
+        pool, at_start, number):
+    """It does not wait for itself, nor do two of them for each other."""
+    executor = pool(2, "P")
+    together = threading.Barrier(number)
+    at_start(lambda: together.wait(GUARD) is not None and executor.shutdown())
+    refused = []
+
+    def submit():
+        try:
+            executor.submit(int)
+        except RuntimeError as error:
+            refused.append(str(error))
+
+    threads = [in_thread(submit) for _ in range(number)]
+    for thread in threads:
+        thread.join(GUARD)
+        assert not thread.is_alive()
+    assert all("after shutdown" in text for text in refused)
+    executor.shutdown()
+    assert not any(t.is_alive() for t in executor._threads)
+
+
+@ours("it is a method of ours")
+def test_a_subclass_that_starts_no_threads_is_shut_down(cf):
+    class Still(cf.ThreadPoolExecutor):
+        def _spawn(self, number):
+            return True
+
+    executor = Still(1)
+    future = executor.submit(int)
+    executor.shutdown()
+    assert not future.done()
+    executor.shutdown(cancel_futures=True)
+    assert future.cancelled()
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, MemoryError])
+def test_a_thread_that_was_not_made_does_not_count(pool, monkeypatch, kind):
+    """Ctrl-C before start(): the next submit() starts a thread."""
+    executor = pool(1)
+
+    def interrupted(*args, **kwargs):
+        raise kind
+
+    with monkeypatch.context() as context:
+        context.setattr(threading.Thread, "__init__", interrupted)
+        with pytest.raises(kind):
+            executor.submit(int)
+    assert executor.submit(add, 1).result(GUARD) == 2
+    assert len(executor._threads) == 1
 
 
 # --- the with block ---------------------------------------------------------------------

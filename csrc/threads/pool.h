@@ -83,7 +83,7 @@ cf_pool_threads(cf_pool *pool)
 bool cf_pool_begin_start(cf_pool *pool, uint32_t *number);
 
 /* The thread is in `_threads`; or cf_pool_not_started() was called, and who relied on
-   the thread was told. */
+   the thread has been told. */
 void cf_pool_started(cf_pool *pool);
 
 /* A thread that was counted is none after all. */

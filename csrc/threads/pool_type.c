@@ -25,9 +25,32 @@ enough_idle(cf_pool *pool)
     return idle >= waiting;
 }
 
-/* Start one more thread for `f`, unless there are enough, through Python, which says so
-   (_not_started) if there is none after all.  0, or -1 with an exception: no thread, or
-   Ctrl-C, and the task is taken back unless it has begun. */
+/* executor._spawn(number); see there what it returns.  0, or -1 with an exception. */
+static int
+spawn(cf_state *st, PyObject *executor, cf_pool *pool, uint32_t count)
+{
+    PyObject *number = PyLong_FromUnsignedLong(count);
+    PyObject *r = number == NULL ? NULL
+                : PyObject_CallMethodOneArg(executor, st->str_spawn, number);
+    Py_XDECREF(number);
+    if (r == NULL) {
+        /* Wherever that was: Ctrl-C can come before the first line of _spawn(). */
+        cf_pool_not_started(pool);
+        return -1;
+    }
+    if (r == Py_False) {
+        cf_pool_not_started(pool);
+    }
+    if (PyExceptionInstance_Check(r)) {
+        PyErr_SetRaisedException(r);
+        return -1;
+    }
+    Py_DECREF(r);
+    return 0;
+}
+
+/* Start one more thread for `f`, unless there are enough.  0, or -1 with an exception:
+   no thread, or Ctrl-C, and the task is taken back unless it has begun. */
 static int
 grow(cf_state *st, PyObject *executor, cf_pool *pool, FutureObject *f)
 {
@@ -35,14 +58,8 @@ grow(cf_state *st, PyObject *executor, cf_pool *pool, FutureObject *f)
     if (!cf_pool_begin_start(pool, &count)) {
         return 0;
     }
-    PyObject *number = PyLong_FromUnsignedLong(count);
-    PyObject *r = number == NULL ? NULL
-                : PyObject_CallMethodOneArg(executor, st->str_spawn, number);
-    if (number == NULL) {
-        cf_pool_not_started(pool);
-    }
-    Py_XDECREF(number);
-    if (r == NULL) {
+    int r = spawn(st, executor, pool, count);
+    if (r < 0) {
         PyObject *exc = PyErr_GetRaisedException();
         cf_future_commit_cancel(f, false);
         if (cf_pool_threads(pool) == 0) {
@@ -52,8 +69,7 @@ grow(cf_state *st, PyObject *executor, cf_pool *pool, FutureObject *f)
         PyErr_SetRaisedException(exc);
     }
     cf_pool_started(pool);
-    Py_XDECREF(r);
-    return r == NULL ? -1 : 0;
+    return r;
 }
 
 static PyObject *
@@ -157,6 +173,16 @@ pool_py_close(PyObject *self, PyObject *cancel_futures)
 }
 
 static PyObject *
+pool_py_has_workers(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_pool *pool = self_of(self)->pool;
+    cf_spinlock_lock(&pool->workers_lock);
+    bool some = pool->workers != NULL;
+    cf_spinlock_unlock(&pool->workers_lock);
+    return PyBool_FromLong(some);
+}
+
+static PyObject *
 pool_py_settle(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cf_pool *pool = self_of(self)->pool;
@@ -171,17 +197,6 @@ pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cf_pool *pool = self_of(self)->pool;
     return PyLong_FromUnsignedLong(pool == NULL ? 0 : cf_taskq_length(&pool->queue));
-}
-
-static PyObject *
-pool_py_not_started(PyObject *self, PyObject *Py_UNUSED(ignored))
-{
-    cf_pool *pool = self_of(self)->pool;
-    cf_pool_not_started(pool);
-    cf_spinlock_lock(&pool->workers_lock);
-    bool some = pool->workers != NULL;
-    cf_spinlock_unlock(&pool->workers_lock);
-    return PyBool_FromLong(some);
 }
 
 static uint32_t
@@ -242,13 +257,13 @@ static PyMethodDef pool_methods[] = {
      "Make the pool: number is N of its default name, switch_interval in seconds.")},
     {"_close", pool_py_close, METH_O, PyDoc_STR(
      "_close($self, cancel_futures, /)\n--\n\nTake no more tasks; workers finish and leave.")},
+    {"_has_workers", pool_py_has_workers, METH_NOARGS, PyDoc_STR(
+     "_has_workers($self, /)\n--\n\n"
+     "Called by _spawn(): whether some thread runs that will do what is queued.")},
     {"_settle", pool_py_settle, METH_NOARGS, PyDoc_STR(
      "_settle($self, /)\n--\n\n"
      "After _close(): wait until all threads that were being started are in _threads.\n"
      "Called in the middle of _spawn() (by a signal handler) it does not wait.")},
-    {"_not_started", pool_py_not_started, METH_NOARGS, PyDoc_STR(
-     "_not_started($self, /)\n--\n\n"
-     "A thread that was counted could not be started; True if others are running.")},
     {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(
      "_queued($self, /)\n--\n\nThe number of tasks that no worker has taken.")},
     {NULL, NULL, 0, NULL},

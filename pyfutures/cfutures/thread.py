@@ -135,27 +135,32 @@ class ThreadPoolExecutor(_core.ThreadPool, _base.Executor, _StandardThreadPoolEx
         self._open(math.ceil(min(max_workers, 2**31)), number, sys.getswitchinterval())
         _executors[number] = self
 
-    def _spawn(self, number: int) -> None:
+    def _spawn(self, number: int) -> BaseException | bool:
         """Start one more thread; submit() calls this when no worker is idle.
+
+        Returns True; or False if there are no more threads to be had, but those that run
+        will do the task; or, though the thread is on its way, an exception for submit()
+        to raise.  If it raises one, there is no thread.
 
         shutdown(wait=True) waits until submit() has returned from here; what is in
         `_threads` then is all that it waits for.
         """
         worker = _core.Worker(self, number, self._initializer, self._initargs)
         thread = threading.Thread(name=f"{self._thread_name_prefix}_{number}", target=worker)
-        # Before it starts: shutdown() in its first task joins it, and so must find it.
-        _threads_workers[thread] = worker
-        self._threads.add(thread)
         try:
+            # Before it starts: shutdown() in its first task joins it, and so must find it.
+            _threads_workers[thread] = worker
+            self._threads.add(thread)
             thread.start()
         except BaseException as exception:
-            # If only a signal handler raised, the thread is on its way all the same.
-            if thread.ident is None and thread not in threading.enumerate():
-                self._threads.discard(thread)
-                del _threads_workers[thread]
-                if self._not_started() and isinstance(exception, RuntimeError):
-                    return  # no more threads: those that run will do the task
+            if thread.ident is not None or thread in threading.enumerate():
+                return exception  # a signal handler's
+            self._threads.discard(thread)
+            _threads_workers.pop(thread, None)
+            if isinstance(exception, RuntimeError) and self._has_workers():
+                return False
             raise
+        return True
 
     @property
     def _work_queue(self) -> _WorkQueue:  # type: ignore[override]
