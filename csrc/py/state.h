@@ -18,7 +18,9 @@
     X(ExecutorBase)         /* _core.Executor */                                 \
     X(MapIterator)                                                               \
     X(ThreadPool)                                                                \
-    X(Worker)
+    X(Worker)                                                                    \
+    X(SharedBuffer)         /* a view of a block in a pool's memory */           \
+    X(PickleSink)           /* where a message's pickler writes to */
 
 #define CF_STATE_OBJECTS(X)                                                      \
     X(future_type)          /* cfutures.Future: what submit() makes */           \
@@ -37,6 +39,9 @@
     X(unwatch_foreign)      /* (future, waiter) */                               \
     X(describe)             /* (fn) -> (bytes, checks, volatile, name) or None */ \
     X(load_definition)      /* (bytes-like) -> callable */                        \
+    X(pickler)              /* (file, buffer_callback): .dump(obj), .clear_memo() */ \
+    X(loads)                /* (data, buffers=iterable) */                        \
+    X(pack_exception)       /* (exc): what to pickle for it */                    \
     X(state_pending) X(state_running) X(state_cancelled)                         \
     X(state_cancelled_and_notified) X(state_finished)                            \
     X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)    \
