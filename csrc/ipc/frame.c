@@ -1,0 +1,447 @@
+#include "ipc/frame.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- writing ---- */
+
+void
+cf_frame_init(cf_frame *f, char *given, size_t room)
+{
+    f->own = f->given = given;
+    f->used = 0;
+    f->room = room;
+    f->pieces = f->few;
+    f->count = 0;
+    f->space = CF_FRAME_PIECES;
+    f->apart = 0;
+}
+
+void
+cf_frame_clear(cf_frame *f)
+{
+    if (f->own != f->given) {
+        free(f->own);
+    }
+    if (f->pieces != f->few) {
+        free(f->pieces);
+    }
+    cf_frame_init(f, NULL, 0);
+}
+
+static cf_status
+no_memory(void)
+{
+    errno = ENOMEM;
+    return CF_SYSTEM;
+}
+
+/* Room for `size` more own bytes. */
+static cf_status
+frame_grow(cf_frame *f, size_t size)
+{
+    size_t room = f->room < 512 ? 1024 : f->room + f->room / 2;
+    if (size > SIZE_MAX / 2 - f->used) {
+        return no_memory();
+    }
+    if (room < f->used + size) {
+        room = f->used + size;
+    }
+    char *own = realloc(f->own == f->given ? NULL : f->own, room);
+    if (own == NULL) {
+        return no_memory();
+    }
+    if (f->own == f->given && f->used != 0) {
+        memcpy(own, f->given, f->used);
+    }
+    f->own = own;
+    f->room = room;
+    return CF_OK;
+}
+
+static inline cf_status
+frame_reserve(cf_frame *f, size_t size)
+{
+    return f->room - f->used >= size ? CF_OK : frame_grow(f, size);
+}
+
+cf_status
+cf_frame_append(cf_frame *f, const void *data, size_t size)
+{
+    cf_status status = frame_reserve(f, size);
+    if (status == CF_OK && size != 0) {
+        memcpy(f->own + f->used, data, size);
+        f->used += size;
+    }
+    return status;
+}
+
+cf_status
+cf_frame_refer(cf_frame *f, const void *data, uint64_t size)
+{
+    if (size > UINT64_MAX / 2 - cf_frame_size(f)) {
+        return no_memory();
+    }
+    if (f->count == f->space) {
+        size_t space = f->space * 2;
+        cf_piece *pieces = realloc(f->pieces == f->few ? NULL : f->pieces,
+                                   space * sizeof(cf_piece));
+        if (pieces == NULL) {
+            return no_memory();
+        }
+        if (f->pieces == f->few) {
+            memcpy(pieces, f->few, sizeof(f->few));
+        }
+        f->pieces = pieces;
+        f->space = space;
+    }
+    f->pieces[f->count++] = (cf_piece){f->used, data, size};
+    f->apart += size;
+    return CF_OK;
+}
+
+bool
+cf_frame_next(const cf_frame *f, cf_frame_cursor *cursor, const void **data, uint64_t *size)
+{
+    bool piece = cursor->piece < f->count;
+    size_t until = piece ? f->pieces[cursor->piece].before : f->used;
+    if (cursor->own < until) {
+        *data = f->own + cursor->own;
+        *size = until - cursor->own;
+        cursor->own = until;
+        return true;
+    }
+    if (piece) {
+        *data = f->pieces[cursor->piece].data;
+        *size = f->pieces[cursor->piece].size;
+        cursor->piece++;
+    }
+    return piece;
+}
+
+/* ---- values ---- */
+
+/* A value begins with its tag: its kind, and for an int the number of its bytes. */
+#define TAG_INT1 (CF_VALUE_KINDS + 0)
+#define TAG_INT2 (CF_VALUE_KINDS + 1)
+#define TAG_INT4 (CF_VALUE_KINDS + 2)
+#define LONG_LENGTH 255
+
+cf_status
+cf_frame_constant(cf_frame *f, unsigned kind)
+{
+    cf_status status = frame_reserve(f, 1);
+    if (status == CF_OK) {
+        f->own[f->used++] = (char)kind;
+    }
+    return status;
+}
+
+/* A tag and `size` bytes of a number. */
+static cf_status
+frame_number(cf_frame *f, unsigned tag, const void *number, size_t size)
+{
+    cf_status status = frame_reserve(f, 9);
+    if (status == CF_OK) {
+        char *at = f->own + f->used;
+        *at = (char)tag;
+        memcpy(at + 1, number, size);
+        f->used += 1 + size;
+    }
+    return status;
+}
+
+cf_status
+cf_frame_int(cf_frame *f, int64_t value)
+{
+    if (value == (int8_t)value) {
+        int8_t number = (int8_t)value;
+        return frame_number(f, TAG_INT1, &number, 1);
+    }
+    if (value == (int16_t)value) {
+        int16_t number = (int16_t)value;
+        return frame_number(f, TAG_INT2, &number, 2);
+    }
+    if (value == (int32_t)value) {
+        int32_t number = (int32_t)value;
+        return frame_number(f, TAG_INT4, &number, 4);
+    }
+    return frame_number(f, CF_VALUE_INT, &value, 8);
+}
+
+cf_status
+cf_frame_float(cf_frame *f, double value)
+{
+    return frame_number(f, CF_VALUE_FLOAT, &value, 8);
+}
+
+cf_status
+cf_frame_same(cf_frame *f, unsigned index)
+{
+    uint8_t number = (uint8_t)index;
+    return frame_number(f, CF_VALUE_SAME, &number, 1);
+}
+
+cf_status
+cf_frame_text(cf_frame *f, unsigned kind, const void *data, uint64_t length)
+{
+    unsigned unit = cf_value_unit(kind);
+    if (length > (UINT64_MAX >> 2) / unit) {
+        return no_memory();
+    }
+    uint64_t size = length * unit;
+    cf_status status = frame_reserve(f, 10);
+    if (status != CF_OK) {
+        return status;
+    }
+    char *at = f->own + f->used;
+    at[0] = (char)kind;
+    if (length < LONG_LENGTH) {
+        at[1] = (char)length;
+        f->used += 2;
+    }
+    else {
+        at[1] = (char)LONG_LENGTH;
+        memcpy(at + 2, &length, 8);
+        f->used += 10;
+    }
+    return size < CF_FRAME_APART ? cf_frame_append(f, data, (size_t)size)
+                                 : cf_frame_refer(f, data, size);
+}
+
+/* ---- reading values ---- */
+
+void
+cf_reader_init(cf_reader *r, const void *frame, uint64_t size)
+{
+    r->at = frame;
+    r->end = r->at + size;
+    r->count = 0;
+    r->texts = 0;
+}
+
+static inline uint64_t
+reader_left(const cf_reader *r)
+{
+    return (uint64_t)(r->end - r->at);
+}
+
+static cf_status
+reader_number(cf_reader *r, void *number, size_t size)
+{
+    if (reader_left(r) < size) {
+        return CF_CORRUPT;
+    }
+    memcpy(number, r->at, size);
+    r->at += size;
+    return CF_OK;
+}
+
+/* An int of `size` bytes; a writer takes the shortest form. */
+static cf_status
+reader_int(cf_reader *r, unsigned size, int64_t *value)
+{
+    int8_t one;
+    int16_t two;
+    int32_t four;
+    int64_t eight, shorter_min, shorter_max;
+    cf_status status;
+    switch (size) {
+    case 1:
+        status = reader_number(r, &one, 1);
+        if (status == CF_OK) {
+            *value = one;
+        }
+        return status;
+    case 2:
+        status = reader_number(r, &two, 2);
+        eight = status == CF_OK ? two : 0;
+        shorter_min = INT8_MIN, shorter_max = INT8_MAX;
+        break;
+    case 4:
+        status = reader_number(r, &four, 4);
+        eight = status == CF_OK ? four : 0;
+        shorter_min = INT16_MIN, shorter_max = INT16_MAX;
+        break;
+    default:
+        eight = 0;
+        status = reader_number(r, &eight, 8);
+        shorter_min = INT32_MIN, shorter_max = INT32_MAX;
+        break;
+    }
+    *value = eight;
+    return eight >= shorter_min && eight <= shorter_max ? CF_CORRUPT : status;
+}
+
+static cf_status
+reader_text(cf_reader *r, cf_value *value)
+{
+    if (reader_left(r) < 1) {
+        return CF_CORRUPT;
+    }
+    uint64_t length = *r->at++;
+    if (length == LONG_LENGTH) {
+        if (reader_number(r, &length, 8) != CF_OK || length < LONG_LENGTH) {
+            return CF_CORRUPT;
+        }
+    }
+    unsigned unit = cf_value_unit(value->kind);
+    if (length > reader_left(r) / unit) {
+        return CF_CORRUPT;
+    }
+    value->as.text.data = r->at;
+    value->as.text.length = length;
+    value->as.text.bytes = length * unit;
+    r->at += length * unit;
+    r->texts |= (uint64_t)1 << r->count;
+    return CF_OK;
+}
+
+static cf_status
+reader_same(cf_reader *r, cf_value *value)
+{
+    uint8_t index;
+    if (reader_number(r, &index, 1) != CF_OK || index >= r->count
+        || !(r->texts >> index & 1))
+    {
+        return CF_CORRUPT;
+    }
+    value->as.same = index;
+    return CF_OK;
+}
+
+cf_status
+cf_reader_next(cf_reader *r, cf_value *value)
+{
+    if (r->at == r->end || r->count == CF_FRAME_VALUES) {
+        return CF_CORRUPT;
+    }
+    cf_status status = CF_OK;
+    unsigned tag = *r->at++;
+    value->kind = tag;
+    switch (tag) {
+    case CF_VALUE_NONE: case CF_VALUE_TRUE: case CF_VALUE_FALSE:
+        break;
+    case TAG_INT1: case TAG_INT2: case TAG_INT4:
+        value->kind = CF_VALUE_INT;
+        status = reader_int(r, 1u << (tag - TAG_INT1), &value->as.integer);
+        break;
+    case CF_VALUE_INT:
+        status = reader_int(r, 8, &value->as.integer);
+        break;
+    case CF_VALUE_FLOAT:
+        status = reader_number(r, &value->as.real, 8);
+        break;
+    case CF_VALUE_BYTES: case CF_VALUE_ASCII: case CF_VALUE_LATIN:
+    case CF_VALUE_UCS2: case CF_VALUE_UCS4:
+        status = reader_text(r, value);
+        break;
+    case CF_VALUE_SAME:
+        status = reader_same(r, value);
+        break;
+    default:
+        status = CF_CORRUPT;
+    }
+    r->count++;
+    return status;
+}
+
+cf_status
+cf_reader_end(const cf_reader *r)
+{
+    return r->at == r->end ? CF_OK : CF_CORRUPT;
+}
+
+/* The bits that are set in any unit. */
+static uint64_t
+bits_of_bytes(const unsigned char *units, uint64_t length)
+{
+    uint64_t bits = 0, word, i = 0;
+    for (; i + 8 <= length; i += 8) {
+        memcpy(&word, units + i, 8);
+        bits |= word;
+    }
+    for (; i < length; i++) {
+        bits |= units[i];
+    }
+    return bits;
+}
+
+bool
+cf_text_fits(unsigned kind, const void *units, uint64_t length)
+{
+    uint32_t bits = 0, highest = 0;
+    switch (kind) {
+    case CF_VALUE_BYTES:
+        return true;
+    case CF_VALUE_ASCII:
+        return !(bits_of_bytes(units, length) & 0x8080808080808080u);
+    case CF_VALUE_LATIN:
+        return (bits_of_bytes(units, length) & 0x8080808080808080u) != 0;
+    case CF_VALUE_UCS2:
+        for (uint64_t i = 0; i < length; i++) {
+            bits |= ((const uint16_t *)units)[i];
+        }
+        return bits > 0xff;
+    case CF_VALUE_UCS4:
+        for (uint64_t i = 0; i < length; i++) {
+            uint32_t unit = ((const uint32_t *)units)[i];
+            highest = unit > highest ? unit : highest;
+        }
+        return highest > 0xffff && highest <= 0x10ffff;
+    default:
+        return false;
+    }
+}
+
+/* ---- the table ---- */
+
+#define TABLE_MAGIC 0x62754643u
+#define ENTRY_READONLY 0x52u
+#define ENTRY_WRITABLE 0x57u
+
+typedef struct {
+    cf_place place;
+    uint32_t access, reserved;
+} table_entry;
+_Static_assert(sizeof(table_entry) == CF_TABLE_ENTRY, "no holes");
+
+cf_status
+cf_frame_buffer(cf_frame *f, const cf_place *place, bool readonly)
+{
+    table_entry entry = {*place, readonly ? ENTRY_READONLY : ENTRY_WRITABLE, 0};
+    return cf_frame_append(f, &entry, sizeof(entry));
+}
+
+cf_status
+cf_frame_table_end(cf_frame *f, uint32_t count)
+{
+    uint32_t end[2] = {count, TABLE_MAGIC};
+    _Static_assert(sizeof(end) == CF_TABLE_END, "no holes");
+    return cf_frame_append(f, end, sizeof(end));
+}
+
+cf_status
+cf_table_count(const void *end, uint64_t size, uint32_t *count)
+{
+    uint32_t words[2];
+    if (size < CF_TABLE_END) {
+        return CF_CORRUPT;
+    }
+    memcpy(words, end, sizeof(words));
+    *count = words[0];
+    return words[1] == TABLE_MAGIC && words[0] != 0 && cf_table_size(words[0]) <= size
+           ? CF_OK : CF_CORRUPT;
+}
+
+cf_status
+cf_table_entry(const void *table, uint32_t index, cf_place *place, bool *readonly)
+{
+    table_entry entry;
+    memcpy(&entry, (const char *)table + (uint64_t)index * CF_TABLE_ENTRY, sizeof(entry));
+    *place = entry.place;
+    *readonly = entry.access == ENTRY_READONLY;
+    return (entry.access == ENTRY_READONLY || entry.access == ENTRY_WRITABLE)
+           && entry.reserved == 0 ? CF_OK : CF_CORRUPT;
+}
