@@ -1,6 +1,6 @@
 /* The one shared region of a process pool: what it is made of and where things lie.
 
-       header | worker records | order of tasks | task slots | arena 0 | arena 1 | ...
+       header | board | worker records | order | task slots | arena 0 | arena 1 | ...
                                                                               spills
 
    All of it is one cf_shm, mapped once in each process, at whatever address; places in
@@ -23,8 +23,15 @@ typedef struct {
     uint32_t slots;             /* a power of two */
     uint32_t workers;           /* worker records */
     uint32_t arenas;            /* with the parent's */
-    uint64_t arena_bytes;       /* a multiple of the page size */
+    uint64_t arena_bytes;       /* a multiple of the page size, 1 MiB to 256 GiB */
 } cf_geometry;
+
+#define CF_BOARD_BYTES  65536u
+#define CF_RECORD_BYTES 128u
+#define CF_SLOT_BYTES   128u
+#define CF_ARENA_MIN    ((uint64_t)1 << 20)
+#define CF_ARENA_MAX    ((uint64_t)1 << 38)
+#define CF_SLOTS_MIN    4096u
 
 /* One process's view of a segment.  Counted: the pool has one reference and each buffer
    whose memory lies in the segment has one. */
@@ -33,15 +40,22 @@ typedef struct {
     char *base;
     uint64_t bytes;             /* mapped */
     cf_geometry geometry;
-    uint64_t records, order, slots, arenas;     /* offsets */
+    uint64_t length;            /* of the file; what is over `bytes` is for spills */
+    /* Offsets: CF_BOARD_BYTES of the board's own, `workers` times CF_RECORD_BYTES,
+       `slots` times 8, `slots` times CF_SLOT_BYTES, `arenas` times arena_bytes. */
+    uint64_t board, records, order, slots, arenas;
+    /* In each arena: where its data begins, after head and table; blocks in the table. */
+    uint64_t arena_data;
+    uint32_t arena_blocks;
     cf_word refs;
     /* Changes in a forked child (cf_segment_disown): what was mapped before belongs to
        the parent, whose blocks must not be given back by the child. */
     _Atomic bool mine;
 } cf_segment;
 
-/* A new segment.  Where the address space is limited arena_bytes becomes smaller, down
-   to 1 MiB.  CF_OK or CF_SYSTEM (errno). */
+/* A new segment.  Where the address space is limited, arena_bytes becomes smaller, down
+   to CF_ARENA_MIN, and then `slots`, down to CF_SLOTS_MIN: look at `geometry`.  CF_OK or
+   CF_SYSTEM (errno; EINVAL: the wanted geometry is none). */
 cf_status cf_segment_create(const cf_geometry *wanted, cf_segment **out);
 
 /* Map one that another process made; `fd` is duplicated.  CF_OK, CF_SYSTEM or CF_CORRUPT
@@ -71,8 +85,8 @@ typedef struct {
     uint32_t block;
 } cf_place;
 
-/* Is it inside arena (where - 1) of this segment, or a spill?  (An inline one is checked
-   by who knows its slot.) */
+/* Is it inside a block of arena (where - 1) that is in use, or a spill?  (An inline one
+   is checked by who knows its slot.)  What is true can be read without harm. */
 bool cf_place_valid(const cf_segment *seg, const cf_place *place);
 
 /* Messages that found no room in an arena.  CF_OK or CF_SYSTEM (errno). */

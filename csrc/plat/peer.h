@@ -16,8 +16,9 @@ int cf_bell_open(void);
 void cf_bell_ring(int fd);      /* may be called in a signal handler */
 void cf_bell_silence(int fd);
 
-/* Sleep until one of `count` descriptors is readable; ready[i] says which are.  CF_OK,
-   CF_TIMEDOUT, CF_INTR or CF_SYSTEM (errno). */
+/* Sleep until one of `count` descriptors is readable (or broken); ready[i] says which
+   are.  A negative descriptor is passed over.  CF_OK, CF_TIMEDOUT, CF_INTR or CF_SYSTEM
+   (errno; EBADF: ready[] includes one that is closed). */
 cf_status cf_poll(const int *fds, bool *ready, int count, cf_deadline until);
 
 #endif

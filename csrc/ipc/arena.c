@@ -1,0 +1,483 @@
+/* The owner's side of an arena.
+
+   An *extent* is what is taken from the arena's unused end and given back to the system
+   at once: one large block, or a run of small ones of one class.  Everything here but the
+   words in the table belongs to one thread at a time of one process (the caller's lock),
+   and is believed; what comes from the table is checked against it. */
+#include "ipc/arena.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RUN_MAX ((uint64_t)64 << 10)
+#define RUN_MIN ((uint64_t)16 << 10)
+#define SMALL   ((uint64_t)16 << 10)    /* the largest block that lies in a run */
+
+/* Smaller blocks are written through the mapping even if it costs page faults. */
+#define BIG ((uint64_t)256 << 10)
+
+#define CLASSES (4 * (38 - 7) + 1)      /* CF_BLOCK_MIN to CF_ARENA_MAX */
+/* A full arena gives a larger block instead, but not more than four times as large. */
+#define CLASSES_UP 8
+
+typedef struct {
+    uint32_t at;                /* in units, from the arena's beginning */
+    uint32_t next;              /* while free: block + 1 below it in its class */
+    uint32_t extent;
+    uint16_t turn;
+    uint8_t size_class;
+    bool free;
+} book;
+
+typedef struct {
+    uint32_t at;                /* in units */
+    uint32_t blocks_used;       /* that are not free */
+    /* Pages from its beginning: all, that may exist, that this process has mapped. */
+    uint32_t pages, dirty, mapped;
+    /* While no block is used and dirty > 0, in the list of idle ones: extent + 1 */
+    uint32_t newer, older;
+} extent;
+
+typedef struct {
+    uint64_t at, end;           /* bytes from the arena's beginning; no block there yet */
+    uint32_t extent;
+} run;
+
+struct cf_arena {
+    cf_segment *seg;            /* borrowed */
+    cf_arena_head *head;
+    cf_block *table;
+    uint64_t offset;            /* of the arena, in the segment */
+    uint64_t used_to, end;      /* from the arena's beginning */
+    uint64_t page, run_bytes;
+    uint32_t number;
+    uint32_t newest, oldest;    /* idle extents: extent + 1 */
+    uint64_t live, idle;        /* bytes */
+    book *books;
+    extent *extents;
+    uint32_t book_count, book_room, extent_count, extent_room;
+    uint32_t free[CLASSES];     /* block + 1 */
+    run runs[CLASSES];
+};
+
+/* ---- sizes ---- */
+
+static uint32_t
+class_of(uint64_t size)
+{
+    if (size <= CF_BLOCK_MIN) {
+        return 0;
+    }
+    size = (size - 1) | (CF_BLOCK_UNIT - 1);
+    uint32_t log = 63 - (uint32_t)__builtin_clzll(size);
+    return (log - 7) * 4 + (uint32_t)(size >> (log - 2)) - 4 + 1;
+}
+
+static uint64_t
+class_room(uint32_t size_class)
+{
+    if (size_class == 0) {
+        return CF_BLOCK_MIN;
+    }
+    uint32_t quarter = size_class - 1;
+    return (uint64_t)(quarter % 4 + 5) << (quarter / 4 + 5);
+}
+
+static uint64_t
+round_up(uint64_t n, uint64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* ---- books ---- */
+
+static bool
+more_room(void **array, uint32_t *room, size_t item)
+{
+    uint32_t more = *room == 0 ? 64 : *room * 2;
+    void *p = realloc(*array, more * item);
+    if (p == NULL) {
+        return false;
+    }
+    *array = p;
+    *room = more;
+    return true;
+}
+
+static bool
+ready_books(cf_arena *a)
+{
+    return (a->book_count < a->book_room
+            || more_room((void **)&a->books, &a->book_room, sizeof(book)))
+        && (a->extent_count < a->extent_room
+            || more_room((void **)&a->extents, &a->extent_room, sizeof(extent)));
+}
+
+/* ---- idle extents ---- */
+
+static void
+idle_push(cf_arena *a, uint32_t index)
+{
+    extent *e = &a->extents[index];
+    e->newer = 0;
+    e->older = a->newest;
+    if (a->newest != 0) {
+        a->extents[a->newest - 1].newer = index + 1;
+    }
+    else {
+        a->oldest = index + 1;
+    }
+    a->newest = index + 1;
+    a->idle += e->dirty * a->page;
+}
+
+static void
+idle_unlink(cf_arena *a, uint32_t index)
+{
+    extent *e = &a->extents[index];
+    if (e->newer != 0) {
+        a->extents[e->newer - 1].older = e->older;
+    }
+    else {
+        a->newest = e->older;
+    }
+    if (e->older != 0) {
+        a->extents[e->older - 1].newer = e->newer;
+    }
+    else {
+        a->oldest = e->newer;
+    }
+    a->idle -= e->dirty * a->page;
+}
+
+/* ---- blocks ---- */
+
+static void
+put_free(cf_arena *a, uint32_t block)
+{
+    book *b = &a->books[block];
+    extent *e = &a->extents[b->extent];
+    b->free = true;
+    b->next = a->free[b->size_class];
+    a->free[b->size_class] = block + 1;
+    a->live -= class_room(b->size_class);
+    if (--e->blocks_used == 0 && e->dirty > 0) {
+        idle_push(a, b->extent);
+    }
+}
+
+/* Take the stack of returned blocks and free what is on it.  What somebody scribbled on
+   it can lose blocks but neither free one that is in use (its word must say RETURNED, in
+   this turn) nor go on for ever (the books know what is free already). */
+static void
+collect(cf_arena *a)
+{
+    if (cf_load_relaxed(&a->head->returned) == 0) {
+        return;
+    }
+    /* acquire: with the release in cf_block_return(); the pushes in between are
+       read-modify-writes and pass it on */
+    uint32_t top = atomic_exchange_explicit(&a->head->returned, 0, memory_order_acquire);
+    while (top != 0 && top <= a->book_count) {
+        uint32_t index = top - 1;
+        book *b = &a->books[index];
+        cf_block *block = &a->table[index];
+        uint32_t word = cf_load_relaxed(&block->word);
+        if (b->free || (word & CF_BLOCK_STATE) != CF_BLOCK_RETURNED
+            || word >> CF_BLOCK_TURN_SHIFT != b->turn) {
+            return;
+        }
+        top = cf_load_relaxed(&block->next);
+        /* A store: nobody else moves a RETURNED block. */
+        cf_store_relaxed(&block->word, word & ~0xffffu);
+        put_free(a, index);
+    }
+}
+
+/* A new extent of `bytes` (a multiple of the page size); false: no room. */
+static bool
+new_extent(cf_arena *a, uint64_t bytes)
+{
+    if (bytes > a->end - a->used_to) {
+        return false;
+    }
+    a->extents[a->extent_count++] = (extent){
+        .at = (uint32_t)(a->used_to / CF_BLOCK_UNIT), .pages = (uint32_t)(bytes / a->page)};
+    a->used_to += bytes;
+    return true;
+}
+
+/* A block that never was; block + 1, or 0. */
+static uint32_t
+new_block(cf_arena *a, uint32_t size_class)
+{
+    uint64_t room = class_room(size_class), at;
+    uint32_t in;
+    if (!ready_books(a)) {
+        return 0;
+    }
+    if (room <= SMALL && room <= a->run_bytes) {
+        run *r = &a->runs[size_class];
+        if (r->end - r->at < room) {
+            if (!new_extent(a, a->run_bytes)) {
+                return 0;
+            }
+            r->extent = a->extent_count - 1;
+            r->at = (uint64_t)a->extents[r->extent].at * CF_BLOCK_UNIT;
+            r->end = r->at + a->run_bytes;
+        }
+        at = r->at;
+        in = r->extent;
+        r->at += room;
+    }
+    else {
+        if (!new_extent(a, round_up(room, a->page))) {
+            return 0;
+        }
+        in = a->extent_count - 1;
+        at = (uint64_t)a->extents[in].at * CF_BLOCK_UNIT;
+    }
+    uint32_t index = a->book_count++;
+    uint32_t word = cf_load_relaxed(&a->table[index].word);
+    a->books[index] = (book){
+        .at = (uint32_t)(at / CF_BLOCK_UNIT), .extent = in, .free = true,
+        .turn = (uint16_t)(word >> CF_BLOCK_TURN_SHIFT), .size_class = (uint8_t)size_class};
+    return index + 1;
+}
+
+/* All is free: begin anew, so that space which went to other classes can be used. */
+static void
+start_over(cf_arena *a)
+{
+    /* If it fails the pages stay until they are used again. */
+    (void)cf_shm_discard(a->seg->fd, a->offset + a->seg->arena_data,
+                         a->end - a->seg->arena_data);
+    a->used_to = a->seg->arena_data;
+    a->book_count = a->extent_count = 0;
+    a->newest = a->oldest = 0;
+    a->idle = 0;
+    memset(a->free, 0, sizeof a->free);
+    memset(a->runs, 0, sizeof a->runs);
+}
+
+static uint32_t
+pop_free(cf_arena *a, uint32_t size_class)
+{
+    uint32_t top = a->free[size_class];
+    if (top != 0) {
+        a->free[size_class] = a->books[top - 1].next;
+    }
+    return top;
+}
+
+/* The class's list is empty. */
+static uint32_t
+find_block(cf_arena *a, uint32_t size_class)
+{
+    collect(a);
+    uint32_t found = pop_free(a, size_class);
+    if (found == 0) {
+        found = new_block(a, size_class);
+    }
+    if (found == 0 && a->live == 0 && a->book_count > 0) {
+        start_over(a);
+        found = new_block(a, size_class);
+    }
+    uint32_t last = size_class + CLASSES_UP < CLASSES ? size_class + CLASSES_UP : CLASSES - 1;
+    for (uint32_t up = size_class + 1; found == 0 && up <= last; up++) {
+        found = pop_free(a, up);
+    }
+    return found;
+}
+
+cf_status
+cf_arena_alloc(cf_arena *a, uint64_t size, cf_place *place, bool *warm)
+{
+    if (size > a->end - a->seg->arena_data) {
+        return CF_AGAIN;
+    }
+    uint32_t size_class = class_of(size);
+    uint32_t found = pop_free(a, size_class);
+    if (found == 0) {
+        found = find_block(a, size_class);
+        if (found == 0) {
+            return CF_AGAIN;
+        }
+    }
+    uint32_t index = found - 1;
+    book *b = &a->books[index];
+    extent *e = &a->extents[b->extent];
+    uint64_t room = class_room(b->size_class);
+    if (e->blocks_used++ == 0 && e->dirty > 0) {
+        idle_unlink(a, b->extent);
+    }
+    a->live += room;
+    b->free = false;
+    b->turn++;
+    if (room <= SMALL) {
+        e->dirty = e->mapped = e->pages;
+        *warm = true;
+    }
+    else {
+        uint32_t pages = (uint32_t)((size + a->page - 1) / a->page);
+        e->dirty = e->dirty > pages ? e->dirty : pages;
+        *warm = size < BIG || e->mapped >= pages;
+    }
+    cf_block *block = &a->table[index];
+    cf_store_relaxed(&block->at, b->at);
+    cf_store_relaxed(&block->room, (uint32_t)(room / CF_BLOCK_UNIT));
+    /* relaxed: whoever hears of the block hears of it by a message, which is released
+       and acquired */
+    cf_store_relaxed(&block->word,
+                     (uint32_t)b->turn << CF_BLOCK_TURN_SHIFT | CF_BLOCK_LIVE);
+    *place = (cf_place){
+        .offset = a->offset + (uint64_t)b->at * CF_BLOCK_UNIT, .size = size,
+        .where = a->number + 1, .block = index};
+    return CF_OK;
+}
+
+cf_status
+cf_arena_fill(cf_arena *a, const cf_place *place, bool warm, uint64_t at,
+              const void *data, uint64_t size)
+{
+    if (!warm && size >= BIG) {
+        return cf_shm_write(a->seg->fd, place->offset + at, data, (size_t)size);
+    }
+    memcpy(cf_segment_at(a->seg, place->offset + at), data, (size_t)size);
+    return CF_OK;
+}
+
+uint64_t
+cf_arena_room(const cf_arena *a, uint32_t block)
+{
+    return block < a->book_count ? class_room(a->books[block].size_class) : 0;
+}
+
+/* LIVE (or HELD too) -> FREE; false if it is something else. */
+static bool
+take_back(cf_arena *a, uint32_t index, bool held_too)
+{
+    if (index >= a->book_count || a->books[index].free) {
+        return false;
+    }
+    uint32_t turn = (uint32_t)a->books[index].turn << CF_BLOCK_TURN_SHIFT;
+    uint32_t word = turn | CF_BLOCK_LIVE;
+    while (!atomic_compare_exchange_strong_explicit(
+        &a->table[index].word, &word, turn, memory_order_acquire, memory_order_relaxed)) {
+        if (!held_too || (word & CF_BLOCK_STATE) != CF_BLOCK_HELD
+            || word >> CF_BLOCK_TURN_SHIFT << CF_BLOCK_TURN_SHIFT != turn) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void
+cf_arena_free(cf_arena *a, uint32_t block)
+{
+    if (take_back(a, block, true)) {
+        put_free(a, block);
+    }
+}
+
+void
+cf_arena_release(cf_arena *a, uint32_t block)
+{
+    if (take_back(a, block, false)) {
+        put_free(a, block);
+    }
+}
+
+void
+cf_arena_reclaim(cf_arena *a, uint32_t holder)
+{
+    /* First the stack: what the dead one has pushed is not to be found twice.  It pushes
+       nothing any more. */
+    collect(a);
+    for (uint32_t i = 0; i < a->book_count; i++) {
+        book *b = &a->books[i];
+        cf_block *block = &a->table[i];
+        /* acquire: with the release in cf_block_return() */
+        uint32_t word = cf_load_acquire(&block->word), state = word & CF_BLOCK_STATE;
+        if (!b->free && CF_BLOCK_HOLDER(word) == holder
+            && (state == CF_BLOCK_HELD || state == CF_BLOCK_RETURNED)
+            && word >> CF_BLOCK_TURN_SHIFT == b->turn) {
+            cf_store_relaxed(&block->word, word & ~0xffffu);
+            put_free(a, i);
+        }
+    }
+}
+
+uint64_t
+cf_arena_trim(cf_arena *a, uint64_t keep)
+{
+    uint64_t given = 0;
+    collect(a);
+    while (a->idle > keep && a->oldest != 0) {
+        uint32_t index = a->oldest - 1;
+        extent *e = &a->extents[index];
+        uint64_t bytes = e->dirty * a->page;
+        if (cf_shm_discard(a->seg->fd, a->offset + (uint64_t)e->at * CF_BLOCK_UNIT,
+                           bytes) != CF_OK) {
+            break;              /* they stay, and are known to stay */
+        }
+        idle_unlink(a, index);
+        e->dirty = e->mapped = 0;
+        given += bytes;
+    }
+    return given;
+}
+
+void
+cf_arena_usage(const cf_arena *a, uint64_t *live, uint64_t *idle)
+{
+    *live = a->live;
+    *idle = a->idle;
+}
+
+/* ---- opening ---- */
+
+cf_status
+cf_arena_open(cf_segment *seg, uint32_t number, cf_arena **out)
+{
+    if (number >= seg->geometry.arenas) {
+        errno = EINVAL;
+        return CF_SYSTEM;
+    }
+    cf_arena *a = calloc(1, sizeof *a);
+    if (a == NULL) {
+        return CF_SYSTEM;
+    }
+    a->seg = seg;
+    a->number = number;
+    a->offset = cf_arena_offset(seg, number);
+    a->head = cf_arena_head_at(seg, number);
+    a->table = cf_arena_table(seg, number);
+    a->used_to = seg->arena_data;
+    a->end = seg->geometry.arena_bytes;
+    a->page = cf_shm_page();
+    uint64_t wanted = a->end / 1024;
+    wanted = wanted < RUN_MIN ? RUN_MIN : wanted > RUN_MAX ? RUN_MAX : wanted;
+    a->run_bytes = round_up(wanted, a->page);
+    /* The table reads as zeros after this, and that is FREE: a return that comes too
+       late does nothing. */
+    if (cf_shm_discard(seg->fd, a->offset, a->end) != CF_OK) {
+        int saved = errno;
+        free(a);
+        errno = saved;
+        return CF_SYSTEM;
+    }
+    *out = a;
+    return CF_OK;
+}
+
+void
+cf_arena_close(cf_arena *a)
+{
+    if (a != NULL) {
+        free(a->books);
+        free(a->extents);
+        free(a);
+    }
+}
