@@ -219,17 +219,18 @@ def test_cancel_after_shutdown(pool, gate):
 
 # --- while a thread is being started ----------------------------------------------------
 
-@pytest.fixture
-def at_start(monkeypatch):
-    """Have a function called whenever a thread of a pool "P" is being started."""
-    start = threading.Thread.start
+@pytest.fixture(params=["__init__", "start"])
+def at_start(request, monkeypatch):
+    """Have a function called whenever a thread of a pool "P" is being made or started."""
+    original = getattr(threading.Thread, request.param)
 
     def set_function(function):
-        def started(thread):
-            if thread.name.startswith("P_"):
+        def step(thread, *args, **options):
+            name = thread.name if request.param == "start" else options.get("name")
+            if name and name.startswith("P_"):
                 function()
-            start(thread)
-        monkeypatch.setattr(threading.Thread, "start", started)
+            original(thread, *args, **options)
+        monkeypatch.setattr(threading.Thread, request.param, step)
     return set_function
 
 
