@@ -74,7 +74,7 @@ typedef struct {
 
 _Static_assert(sizeof(cf_slot) == 128, "two cache lines");
 
-/* ---- what else lies in shared memory; for board.c, and for tests and diagnosis ---- */
+/* ---- what else lies in shared memory; for board*.c, and for tests and diagnosis ---- */
 
 /* A worker's place.  Guard: see each field. */
 typedef struct {
@@ -101,7 +101,7 @@ typedef struct {
     _Alignas(CF_APART) _Atomic uint64_t tail;
     /* Entries that were passed; anybody moves it, by one, by compare-and-swap. */
     _Alignas(CF_APART) _Atomic uint64_t head;
-    /* Who searches: see board.c. */
+    /* Who searches: see board_idle.c. */
     _Alignas(CF_APART) cf_word token;
     cf_word closed;                     /* the parent's */
     cf_word enlisted;                   /* the parent's: all numbers are below it */
@@ -211,6 +211,9 @@ uint32_t cf_board_idle(const cf_board *board, uint32_t enlisted_up_to);
    task the worker is busy.  Calls the next worker if there is more to take and this one
    had the token. */
 uint32_t cf_board_take(cf_board *board, uint32_t number);
+/* The worker has taken a task, or leaves: it searches no more, and if there is more to
+   take it calls the next one.  (cf_board_take and cf_board_wait do it.) */
+void cf_board_found(cf_board *board, uint32_t number);
 /* TAKEN -> DONE (| FAILED): wakes who sleeps, announces if it is watched; `bell` is the
    manager's (plat/peer.h).  Once for each task, by who took it. */
 void cf_board_finish(cf_board *board, uint32_t slot, bool failed, int bell);
