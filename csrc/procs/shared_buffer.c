@@ -1,0 +1,131 @@
+/* _core.SharedBuffer: memory of an object that travelled through shared memory.
+
+   It holds the mapping, not the pool: it may be freed long after the pool and the codec
+   are gone, by any thread, while the interpreter ends, in a forked child.  It refers to
+   no Python object, so the cycle collector has nothing to do with it. */
+#include "procs/codec_parts.h"
+
+#include <stdlib.h>
+
+typedef struct {
+    PyObject_HEAD
+    /* Never changes. */
+    cf_segment *seg;                /* one reference */
+    cf_pins *pins;                  /* one reference; NULL: the block is only lent */
+    cf_place place;
+    bool readonly;
+} SharedBufferObject;
+
+static SharedBufferObject *
+self_of(PyObject *self)
+{
+    return (SharedBufferObject *)self;
+}
+
+void
+cf_pins_decref(cf_pins *pins)
+{
+    if (atomic_fetch_sub_explicit(&pins->refs, 1, memory_order_acq_rel) == 1) {
+        free(pins);
+    }
+}
+
+static PyObject *
+buffer_new(cf_codec *codec, const cf_place *place, bool readonly)
+{
+    PyTypeObject *type = codec->st->SharedBuffer;
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self != NULL) {
+        cf_segment_incref(codec->seg);
+        self_of(self)->seg = codec->seg;
+        self_of(self)->place = *place;
+        self_of(self)->readonly = readonly;
+    }
+    return self;
+}
+
+PyObject *
+cf_shared_buffer_new(cf_codec *codec, const cf_place *place, bool readonly)
+{
+    PyObject *self = buffer_new(codec, place, readonly);
+    if (self == NULL) {
+        cf_block_return(codec->seg, place);
+        return NULL;
+    }
+    cf_pins *pins = codec->pins;
+    atomic_fetch_add_explicit(&pins->refs, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pins->views[place->where - 1], 1, memory_order_relaxed);
+    self_of(self)->pins = pins;
+    return self;
+}
+
+PyObject *
+cf_shared_buffer_lend(cf_codec *codec, const cf_place *place)
+{
+    return buffer_new(codec, place, true);
+}
+
+static void
+buffer_tp_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    cf_segment *seg = self_of(self)->seg;
+    cf_pins *pins = self_of(self)->pins;
+    if (pins != NULL) {
+        const cf_place *place = &self_of(self)->place;
+        /* After a fork it is the parent's object that gives it back. */
+        if (atomic_load_explicit(&seg->mine, memory_order_relaxed)) {
+            cf_block_return(seg, place);
+        }
+        /* Only now: whoever sees that no view is left may give the arena to another
+           worker, and a block given back after that would be the new one's. */
+        atomic_fetch_sub_explicit(&pins->views[place->where - 1], 1, memory_order_release);
+        cf_pins_decref(pins);
+    }
+    if (seg != NULL) {
+        cf_segment_decref(seg);
+    }
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static int
+buffer_bf_getbuffer(PyObject *self, Py_buffer *view, int flags)
+{
+    const SharedBufferObject *b = self_of(self);
+    return PyBuffer_FillInfo(view, self, cf_segment_at(b->seg, b->place.offset),
+                             (Py_ssize_t)b->place.size, b->readonly, flags);
+}
+
+static Py_ssize_t
+buffer_sq_length(PyObject *self)
+{
+    return (Py_ssize_t)self_of(self)->place.size;
+}
+
+static PyType_Slot buffer_slots[] = {
+    {Py_tp_doc, PyDoc_STR(
+     "Memory of an object that another process sent: what its buffer protocol gives.\n\n"
+     "Writable if the sender's was.  The memory is the pool's, and goes back to it when\n"
+     "nothing refers to this object any more.")},
+    {Py_tp_dealloc, buffer_tp_dealloc},
+    {Py_bf_getbuffer, buffer_bf_getbuffer},
+    {Py_sq_length, buffer_sq_length},
+    {0, NULL},
+};
+
+static PyType_Spec buffer_spec = {
+    .name = "cfutures._core.SharedBuffer",
+    .basicsize = sizeof(SharedBufferObject),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION
+             | Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = buffer_slots,
+};
+
+int
+cf_shared_buffer_add_type(PyObject *module, cf_state *st)
+{
+    st->SharedBuffer =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &buffer_spec, NULL);
+    return st->SharedBuffer == NULL ? -1 : PyModule_AddType(module, st->SharedBuffer);
+}
