@@ -6,6 +6,7 @@ a thread or read the number of CPUs is imported.
 import json
 import os
 import sys
+import time
 
 
 def pin_to(cpus: list) -> None:
@@ -18,17 +19,23 @@ def main() -> None:
     job = json.loads(sys.argv[1])
     pin_to(job["cpus"])
 
+    import family
     import impls
-    from meter import Meter, Skip
+    from meter import GaveUp, Meter, Skip
     from registry import load_rows
 
     row = load_rows()[job["row"]]
-    meter = Meter(job["warm_up"], job["enough"])
+    cpu = family.cpu_seconds if row.kind == "processes" else time.process_time
+    meter = Meter(job["warm_up"], job["enough"], cpu)
     try:
-        lib = impls.load(job["impl"])
+        lib = impls.load(job["impl"], row.kind)
         sample = row.run(lib, meter, **job["params"])
     except (Skip, impls.NotInstalled) as why:
         answer = {"skip": str(why)}
+    except GaveUp as why:
+        # The pool hangs, and would again at exit.
+        print("\n" + json.dumps({"skip": str(why)}), flush=True)
+        os._exit(0)
     else:
         answer = {"sample": sample.as_dict(), "gil": impls.gil_enabled()}
     print("\n" + json.dumps(answer))

@@ -5,36 +5,42 @@ import json
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+import family
 from floors import BINARY
 from machine import Bystanders
 from registry import Case
 
 HERE = Path(__file__).resolve().parent
-HANG = 300      # seconds after which a measurement counts as hung
+HANG = 150      # seconds after which a measurement counts as hung
+GRACE = 3       # seconds for helpers (a fork server) to end after the measured process
 DISTURBED = 10  # percent of the CPUs' time used by others during a measurement
 
 
 @dataclass
 class Settings:
     """How a run is made: `runs` processes for each figure; seconds of warm-up and of
-    measured time; the implementations in the order they take turns; how many seconds in
-    all to spend on waiting for others to be quiet, and on measuring again."""
+    measured time; the implementations in the order they take turns; for each kind of row,
+    the other libraries; the kinds of row that the second implementation cannot do; how
+    many seconds in all to spend on waiting for others to be quiet, and on measuring
+    again."""
 
     runs: int
     warm_up: float
     enough: float
     sides: list[str]
-    peers: list[str] = field(default_factory=list)
+    peers: dict[str, list[str]] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
     patience: float = 0.0
 
 
@@ -64,7 +70,8 @@ def implementations(case: Case, settings: Settings) -> list[str]:
     """Who takes turns in this case."""
     if case.row.is_floor:
         return ["floor"]
-    return settings.sides + (settings.peers if case.row.peers else [])
+    sides = settings.sides[:1] if case.row.kind in settings.missing else settings.sides
+    return sides + (settings.peers.get(case.row.kind, []) if case.row.peers else [])
 
 
 def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], bool]:
@@ -134,22 +141,80 @@ def _measure(result: Result, impl: str, settings: Settings) -> None:
     job = {"row": case.row.name, "params": dict(case.params), "impl": impl, "cpus": cpus,
            "warm_up": settings.warm_up, "enough": settings.enough}
     try:
-        child = subprocess.run([sys.executable, str(HERE / "child.py"), json.dumps(job)],
-                               capture_output=True, text=True, timeout=HANG)
-    except subprocess.TimeoutExpired:
+        status, output, errors = _run_child(json.dumps(job))
+    except Hung as why:
         result.failures.append(f"{impl}: hung for {HANG} s")
         result.skipped[impl] = "hung"
+        print(f"\n{case.key} {impl} hung:\n{why}", file=sys.stderr)
         return
-    if child.returncode != 0:
-        reason = child.stderr.strip().rpartition("\n")[2] or f"exit {child.returncode}"
+    except LeftBehind as why:
+        result.failures.append(f"{impl}: {why}")
+        return
+    if status != 0:
+        reason = errors.strip().rpartition("\n")[2] or f"exit {status}"
         result.failures.append(f"{impl}: {reason}")
         return
-    answer = json.loads(child.stdout.splitlines()[-1])
+    answer = json.loads(output.splitlines()[-1])
     if "skip" in answer:
         result.skipped[impl] = answer["skip"]
     else:
         result.samples.setdefault(impl, []).append(answer["sample"])
         result.gil[impl] = answer["gil"]
+
+
+class Hung(Exception):
+    """A measurement did not end; the text is what its threads were doing."""
+
+
+class LeftBehind(Exception):
+    """A measurement left processes running."""
+
+
+def _run_child(job: str) -> tuple[int, str, str]:
+    """Run child.py in a process group of its own; its status, output and errors.
+
+    Files, not pipes: a worker that outlives the child would hold a pipe open. No process
+    of the group is left when this returns or raises.
+    """
+    with tempfile.TemporaryFile("w+") as output, tempfile.TemporaryFile("w+") as errors:
+        child = subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", str(HERE / "child.py"), job],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True)
+        try:
+            child.wait(HANG)
+            if not _group_ends(child.pid):
+                raise LeftBehind("left processes behind")
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGABRT)       # faulthandler says where it was
+            with suppress(subprocess.TimeoutExpired):   # SIGKILL is next
+                child.wait(GRACE)
+            raise Hung(_text(errors)) from None
+        finally:
+            _kill_group(child.pid)
+            child.wait()
+        return child.returncode, _text(output), _text(errors)
+
+
+def _text(file: IO[str]) -> str:
+    file.seek(0)
+    return file.read()
+
+
+def _group_ends(group: int) -> bool:
+    """Whether all processes of a group have ended, or do so in a moment."""
+    until = time.monotonic() + GRACE
+    while family.group_members(group):
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def _kill_group(group: int) -> None:
+    try:
+        os.killpg(group, signal.SIGKILL)
+    except ProcessLookupError:
+        pass    # nobody is left, as it should be
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Floors: what bounds any thread pool, measured in the same run as the pools.
 
+Those of process pools are in proc_floors.py.
+
 No pool has to reach them, but none can go far below, and the distance says how
 much is left to win. The unit is µs of wall time.
 """
@@ -166,39 +168,41 @@ def floor_futex(lib: SimpleNamespace, meter: Meter) -> Sample:
     The floor of submit→result one at a time for a pool that sleeps and does not spin.
     Where there are two CPUs the system may still put both threads on one.
     """
-    return _c_pingpong(meter, SLEEP, 5000)
+    return c_pingpong(meter, SLEEP, 5000)
 
 
 @row(unit="µs/trip", sides=FLOOR)
 def floor_futex_apart(lib: SimpleNamespace, meter: Meter) -> Sample:
     """The same with the threads nailed to a CPU each: every wake-up crosses over."""
-    return _c_pingpong(meter, SLEEP, 2000, *_two_cpus())
+    return c_pingpong(meter, SLEEP, 2000, *two_cpus())
 
 
 @row(unit="µs/trip", sides=FLOOR)
 def floor_spin_apart(lib: SimpleNamespace, meter: Meter) -> Sample:
     """The same, spinning on the words: what two CPUs need to see each other's writes."""
-    return _c_pingpong(meter, SPIN, 20_000, *_two_cpus())
+    return c_pingpong(meter, SPIN, 20_000, *two_cpus())
 
 
 @row(unit="µs/trip", pins=("none", "1"), sides=FLOOR)
 def floor_yield(lib: SimpleNamespace, meter: Meter) -> Sample:
     """The same, spinning with sched_yield(): what a polite spin can reach on one CPU."""
-    return _c_pingpong(meter, YIELD, 5000)
+    return c_pingpong(meter, YIELD, 5000)
 
 
-def _two_cpus() -> list[int]:
+def two_cpus() -> list[int]:
     allowed = sorted(os.sched_getaffinity(0))
     if len(allowed) < 2:
         raise Skip("needs two CPUs")
     return allowed[-2:]
 
 
-def _c_pingpong(meter: Meter, how: int, trips: int, here: int = -1, there: int = -1) -> Sample:
-    function = ctypes.CDLL(_compiled()).pingpong
-    function.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-    function.restype = ctypes.c_long
-    return meter.per_item(lambda some: function(len(some), how, here, there), range(trips),
+def c_pingpong(meter: Meter, how: int, trips: int, here: int = -1, there: int = -1, *,
+               function: str = "pingpong") -> Sample:
+    """Time one of the two games of floors.c."""
+    play = getattr(ctypes.CDLL(_compiled()), function)
+    play.argtypes = [ctypes.c_long, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    play.restype = ctypes.c_long
+    return meter.per_item(lambda some: play(len(some), how, here, there), range(trips),
                           lambda got: got == trips)
 
 

@@ -1,7 +1,10 @@
-"""The goals the project has set itself, judged on the figures of one run."""
+"""The goals the project has set itself, judged on the figures of one run.
+
+Those for pools of threads are here, those for processes in proc_goals.py.
+"""
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import summary
@@ -76,9 +79,10 @@ class Run:
         return ours / least if ours is not None and least else None
 
     def slowest_on_one_cpu(self) -> float | None:
-        """The worst ratio of all rows pinned to one CPU."""
+        """The worst ratio of all rows of threads pinned to one CPU."""
         times = [summary.ratio(one, self.base, self.new) for one in self.results
-                 if one.case.pin == "1" and not one.case.row.is_floor]
+                 if one.case.pin == "1" and one.case.row.kind == "threads"
+                 and not one.case.row.is_floor]
         return min((each.median for each in times if each), default=None)
 
     def idle(self) -> float | None:
@@ -139,8 +143,9 @@ def column_for(tag: str) -> str:
     return "3.11" if tag == "3.11" else "3.13"
 
 
-def judge(results: list[Result], base: str, new: str, tag: str) -> list[Verdict]:
+def judge(goals: Sequence[Goal], results: list[Result], base: str, new: str,
+          tag: str) -> list[Verdict]:
     """Every goal next to what this run measured."""
     run = Run(results, base, new)
     column = column_for(tag)
-    return [Verdict(goal, column, goal.need.get(column), goal.measure(run)) for goal in GOALS]
+    return [Verdict(goal, column, goal.need.get(column), goal.measure(run)) for goal in goals]

@@ -1,4 +1,7 @@
-"""The implementations that are compared, each as the names a row uses."""
+"""The implementations that are compared, each as the names a row uses.
+
+Those of threads are here, those of processes in proc_impls.py.
+"""
 from __future__ import annotations
 
 import sys
@@ -6,9 +9,8 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-
-class NotInstalled(Exception):
-    """This implementation is not there."""
+import proc_impls
+from proc_impls import NotInstalled
 
 
 def standard() -> SimpleNamespace:
@@ -100,9 +102,13 @@ LOADERS = {
 PEERS = ("mp.ThreadPool", "pebble")
 
 
-def load(name: str) -> SimpleNamespace:
-    """The names of one implementation; NotInstalled says why it cannot be had."""
-    return LOADERS[name]()
+def load(name: str, kind: str) -> SimpleNamespace:
+    """The names of one implementation of a kind of pool, "threads" or "processes".
+
+    NotInstalled says why it cannot be had.
+    """
+    loaders = proc_impls.LOADERS if kind == "processes" else LOADERS
+    return loaders[name]()
 
 
 def gil_enabled() -> bool:

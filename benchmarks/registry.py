@@ -23,7 +23,7 @@ class Row:
     the CPU pinnings that say something about it. `unit` is printed; `better` says
     which direction is good: "less" or "more". `sides` are the implementations it
     compares, or FLOOR for a figure that no implementation can go below. `peers`
-    rows also make sense for other libraries' thread pools.
+    rows also make sense for other libraries' pools. `kind` is "threads" or "processes".
     """
 
     run: Callable[..., Any]
@@ -35,6 +35,7 @@ class Row:
     quick_pins: tuple[str, ...]
     sides: tuple[str, ...]
     peers: bool
+    kind: str
 
     @property
     def name(self) -> str:
@@ -69,26 +70,39 @@ def row(*, cases: list[dict[str, Any]] | None = None,
         quick: list[dict[str, Any]] | None = None,
         unit: str = "µs/task", better: str = "less",
         pins: tuple[str, ...] = ("none",), quick_pins: tuple[str, ...] = ("none",),
-        sides: tuple[str, ...] = POOLS, peers: bool = False) -> Callable[..., Any]:
+        sides: tuple[str, ...] = POOLS, peers: bool = False,
+        kind: str = "threads") -> Callable[..., Any]:
     """Register a function as a row; see `Row` for the meaning of the options."""
     full = tuple(cases if cases is not None else [{}])
     few = tuple(quick) if quick is not None else full
 
     def register(run: Callable[..., Any]) -> Callable[..., Any]:
-        ROWS[run.__name__] = Row(run, full, few, unit, better, pins, quick_pins, sides, peers)
+        ROWS[run.__name__] = Row(run, full, few, unit, better, pins, quick_pins, sides, peers,
+                                 kind)
         return run
     return register
+
+
+def proc_row(**options: Any) -> Callable[..., Any]:
+    """Register a row about process pools: `row` with the peers of those."""
+    return row(**{"kind": "processes", "peers": True, **options})
+
+
+def proc_floor(**options: Any) -> Callable[..., Any]:
+    """Register a floor of process pools."""
+    return row(**{"kind": "processes", "sides": FLOOR, **options})
 
 
 def load_rows() -> dict[str, Row]:
     """Import every file that has rows in it; returns name -> Row in table order."""
     import floors  # noqa: F401
+    import proc_floors  # noqa: F401
     import rows  # noqa: F401
     return ROWS
 
 
-def select(pattern: str | None, *, quick: bool, pin: str) -> list[Case]:
-    """The cases of a run.
+def select(pattern: str | None, *, quick: bool, pin: str, only: str | None) -> list[Case]:
+    """The cases of a run; `only` is a kind of row, None for both.
 
     `pattern` is a shell pattern or a plain part of the name, several separated by
     commas, matched against "thr_burst workers=1 n=20000"; None is everything.
@@ -99,7 +113,8 @@ def select(pattern: str | None, *, quick: bool, pin: str) -> list[Case]:
         for params in one.quick if quick else one.cases:
             for each_pin in one.quick_pins if quick and pin == "all" else one.pins:
                 case = Case(one, tuple(params.items()), each_pin)
-                if pin in ("all", each_pin) and _matches(case, pattern):
+                if (pin in ("all", each_pin) and only in (None, one.kind)
+                        and _matches(case, pattern)):
                     chosen.append(case)
     return chosen
 

@@ -19,6 +19,8 @@ import driver
 import goals
 import impls
 import machine
+import proc_goals
+import proc_impls
 import registry
 import summary
 import tables
@@ -31,10 +33,12 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
     add("--quick", action="store_true",
-        help="fewer runs, rows and sizes: under a minute, for a first look")
+        help="fewer runs, rows and sizes: some minutes, for a first look")
     add("--rows", metavar="PATTERN",
         help='part of a row\'s name and parameters, or a shell pattern; several by commas: '
              '"thr_map,workers=1"')
+    add("--only", choices=("threads", "processes"),
+        help="only the rows about pools of threads, or of processes")
     add("--runs", type=int, metavar="N", help="processes a figure (default 5; quick 3)")
     add("--pin", choices=("none", "1", "2", "all"), default="all",
         help="only the measurements that are not pinned, pinned to one CPU, to two")
@@ -55,7 +59,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 1 for a wrong result or crash, 2 without anything to run."""
     chosen = options(argv)
-    cases = registry.select(chosen.rows, quick=chosen.quick, pin=chosen.pin)
+    cases = registry.select(chosen.rows, quick=chosen.quick, pin=chosen.pin,
+                            only=chosen.only)
     if chosen.list:
         describe(cases)
         return 0
@@ -67,15 +72,19 @@ def main(argv: list[str] | None = None) -> int:
         runs=chosen.runs or (3 if chosen.quick else 5),
         warm_up=0.1 if chosen.quick else 0.3, enough=0.05 if chosen.quick else 0.2,
         sides=["std", "control" if chosen.control else "cfutures"],
-        peers=installed_peers() if chosen.peers else [], patience=chosen.patience)
-    try:
-        impls.load(settings.sides[1])
-    except impls.NotInstalled as why:
-        print(f"{why}\n(make bench builds it; --control needs no cfutures)", file=sys.stderr)
+        # multiprocessing.Pool is always there, and what many compare with.
+        peers={"threads": installed_peers() if chosen.peers else [],
+               "processes": list(proc_impls.PEERS)}, patience=chosen.patience)
+    settings.missing = not_there(cases, settings.sides[1])
+    if "threads" in settings.missing:
+        print(f"{settings.missing['threads']}\n"
+              "(make bench builds it; --control needs no cfutures)", file=sys.stderr)
         return 2
 
     facts = machine.facts()
     tables.machine(facts, settings)
+    for kind, why in settings.missing.items():
+        print(f"NOTE: rows about {kind} are not measured with {settings.sides[1]}: {why}")
     bystanders = machine.Bystanders()
     started = time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # keeps what there is, too
@@ -85,10 +94,12 @@ def main(argv: list[str] | None = None) -> int:
     facts["loadavg_end"] = os.getloadavg()
     facts["bystanders"] = bystanders.share()
 
-    verdicts = goals.judge(results, *settings.sides, machine.python_tag())
+    verdicts = goals.judge((*goals.GOALS, *proc_goals.GOALS), results, *settings.sides,
+                           machine.python_tag())
     tables.rows(results, settings)
     tables.floors(results)
-    tables.peers(results, settings)
+    for kind, names in settings.peers.items():
+        tables.peers(results, kind, settings.sides, names)
     tables.goals(verdicts, machine.python_tag(), settings.sides)
     saved = as_json(facts, settings, results, verdicts)
     if old is not None:
@@ -116,12 +127,23 @@ def describe(cases: list[registry.Case]) -> None:
         print("\n".join("  " + line for line in inspect.getdoc(row.run).splitlines()) + "\n")
 
 
+def not_there(cases: list[registry.Case], name: str) -> dict[str, str]:
+    """For which kinds of the chosen rows this implementation cannot be had, and why."""
+    missing = {}
+    for kind in sorted({case.row.kind for case in cases if not case.row.is_floor}):
+        try:
+            impls.load(name, kind)
+        except impls.NotInstalled as why:
+            missing[kind] = str(why)
+    return missing
+
+
 def installed_peers() -> list[str]:
-    """The other libraries that can be measured here."""
+    """The other libraries' thread pools that can be measured here."""
     found = []
     for name in impls.PEERS:
         try:
-            impls.load(name)
+            impls.load(name, "threads")
         except impls.NotInstalled as why:
             print(f"peer left out: {why}", file=sys.stderr)
         else:

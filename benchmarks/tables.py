@@ -8,7 +8,7 @@ from driver import Result, Settings
 from goals import Verdict
 from summary import Spread
 
-WIDTH = 34
+WIDTH = 48
 
 
 def number(x: float) -> str:
@@ -72,19 +72,17 @@ def floors(results: list[Result]) -> None:
               f"{number(cpu.median) if cpu else '-':>8}{_remarks(one)}")
 
 
-def peers(results: list[Result], settings: Settings) -> None:
-    """Other libraries, in the rows that make sense for them."""
-    if not settings.peers:
+def peers(results: list[Result], kind: str, sides: list[str], names: list[str]) -> None:
+    """Other libraries, in the rows of this kind that make sense for them."""
+    shown = [one for one in results if one.case.row.peers and one.case.row.kind == kind]
+    if not names or not shown:
         return
-    new = settings.sides[1]
-    print(f"\n{'peers':{WIDTH}} pin  {new:>24} "
-          + " ".join(f"{peer:>24}" for peer in settings.peers))
-    for one in results:
-        if one.case.row.peers:
-            print(f"{one.case.label:{WIDTH}} {one.case.pin:4} "
-                  f"{spread(summary.value(one, new)):>24} "
-                  + " ".join(f"{spread(summary.value(one, peer)):>24}"
-                             for peer in settings.peers))
+    columns = [*sides, *names]
+    print(f"\n{'peers of ' + kind:{WIDTH}} pin  {'unit':12} "
+          + " ".join(f"{each:>24}" for each in columns))
+    for one in shown:
+        print(f"{one.case.label:{WIDTH}} {one.case.pin:4} {one.case.row.unit:12} "
+              + " ".join(f"{spread(summary.value(one, each)):>24}" for each in columns))
 
 
 def goals(verdicts: list[Verdict], tag: str, sides: list[str]) -> None:
