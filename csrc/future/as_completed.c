@@ -123,7 +123,7 @@ next_done(AsCompletedObject *self, cf_state *st)
         if (self->ready != NULL) {
             break;
         }
-        int r = cf_block(st, &self->watch->set.cell, CF_DONE, self->until);
+        int r = cf_block_until(st, &self->watch->set.cell, CF_DONE, self->until);
         if (r < 0) {
             return NULL;
         }

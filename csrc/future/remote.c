@@ -39,13 +39,16 @@ cf_future_load_remote(FutureObject *f)
                 cf_future_post_tickets_lock_held(f, (there & CF_FAILED) != 0);
             }
             clear = CF_REMOTE | (word & CF_RUNNING);
-            set = CF_STATE_FINISHED | CF_ENCODED | (there & CF_FAILED);
+            set = there | ((there & CF_CANCELLED) ? 0 : CF_ENCODED);
         }
     }
     else {
         set = there & ~word & CF_RUNNING;
     }
     cf_cell_unlock(&f->cell, clear, set);
+    if (set & CF_CANCELLED) {
+        cf_future_drop_remote(f);
+    }
     return (word & ~clear) | set;
 }
 
@@ -58,7 +61,7 @@ cf_future_block(cf_state *st, FutureObject *f, uint32_t mask, cf_deadline until)
             return 1;
         }
         if (!(word & CF_REMOTE) || (word & CF_EMULATED)) {
-            return cf_block(st, &f->cell, mask, until);
+            return cf_block_until(st, &f->cell, mask, until);
         }
         if (until == CF_NO_WAIT) {
             return 0;
@@ -113,7 +116,7 @@ cf_future_settle(cf_state *st, FutureObject *f, uint32_t *now)
     }
     cf_cell_unlock(&f->cell, 0, 0);
     if (!mine) {
-        int r = cf_block(st, &f->cell, CF_DECODED, CF_FOREVER);
+        int r = cf_block_until(st, &f->cell, CF_DECODED, CF_FOREVER);
         *now = cf_load_acquire(&f->cell);
         return r < 0 ? -1 : 0;
     }
@@ -145,6 +148,9 @@ cf_remote_arrived(cf_state *st, FutureObject *f)
         /* Those who hold the condition see it change with its result. */
         bool failed;
         cf_remote_task task = f->u.remote;
+        if (task.pool->ops->look(task.pool, task.slot) & CF_CANCELLED) {
+            return cf_future_cancel(st, f) < 0 ? -1 : 0;
+        }
         cf_cell_lock(&f->cell);
         bool mine = !(f->has & CF_HAS_FETCHER)
             && (task.pool->ops->look(task.pool, task.slot) & CF_DONE);

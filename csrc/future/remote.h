@@ -20,10 +20,11 @@
 #include "future/future.h"
 
 typedef struct {
-    /* Where the task is, as bits of a future's word: nothing, CF_RUNNING, or
-       CF_STATE_FINISHED with or without CF_FAILED.  Called with the cell's lock held. */
+    /* Where the task is, as bits of a future's word: nothing, CF_RUNNING,
+       CF_STATE_FINISHED with or without CF_FAILED, or CF_STATE_CANCELLED_AND_NOTIFIED if
+       the pool took it back.  Called with the cell's lock held. */
     uint32_t (*look)(cf_remote *remote, cf_remote_slot slot);
-    /* Take the task back if it has not begun.  Called with the cell's lock held. */
+    /* Take the task back if it has not begun (true: nobody runs it).  Called with the cell's lock held. */
     bool (*cancel)(cf_remote *remote, cf_remote_slot slot);
     /* Wait until it is done or taken back: 1; deadline 0; -1 with an exception. */
     int (*block)(cf_state *st, cf_remote *remote, cf_remote_slot slot, cf_deadline until);

@@ -89,7 +89,7 @@ wait_watching(cf_state *st, PyObject *pending, return_when when, cf_deadline unt
     }
     int r = cf_watch_begin(st, w, NULL);
     if (r == 0) {
-        r = cf_block(st, &w->set.cell, CF_DONE, until);
+        r = cf_block_until(st, &w->set.cell, CF_DONE, until);
     }
     cf_watch_free(st, w);
     return r;

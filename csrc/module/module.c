@@ -5,12 +5,14 @@
 #include "future/watch.h"
 #include "plat/cpu.h"
 #include "py/state.h"
+#include "procs/procpool.h"
 #include "threads/pool.h"
 
 static PyObject *
 py_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cf_pool_after_fork(cf_state_of_module(module));
+    cf_procs_after_fork(cf_state_of_module(module));
     Py_RETURN_NONE;
 }
 
@@ -45,6 +47,13 @@ static PyMethodDef module_methods[] = {
     {"cpu_count", py_cpu_count, METH_NOARGS, PyDoc_STR(
      "cpu_count($module, /)\n--\n\n"
      "The CPUs of this process: its affinity, or its control group's quota if fewer.")},
+    {"run_worker", cf_py_run_worker, METH_VARARGS, PyDoc_STR(
+     "run_worker($module, memory, bell, number, arena, parent, max_tasks, threshold,\n"
+     "           idle, /)\n--\n\n"
+     "In a worker process: do tasks until told to leave.\n\n"
+     "memory, bell: descriptors, number, arena: what ProcessPool._enlist() gave; parent:\n"
+     "the process to end with; max_tasks: 0 for no limit; threshold: bytes from which a\n"
+     "buffer travels by itself; idle(): called before sleeping.")},
     {"_configure", (PyCFunction)(void (*)(void))cf_state_configure,
      METH_VARARGS | METH_KEYWORDS, PyDoc_STR(
      "_configure($module, /, **objects)\n--\n\nHand over what C needs of Python.")},
@@ -65,7 +74,8 @@ module_exec(PyObject *module)
         || cf_watch_add_types(module, st) < 0
         || cf_as_completed_add_type(module, st) < 0
         || cf_executor_add_types(module, st) < 0
-        || cf_threads_add_types(module, st) < 0)
+        || cf_threads_add_types(module, st) < 0
+        || cf_procs_add_types(module, st) < 0)
     {
         return -1;
     }

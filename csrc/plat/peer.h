@@ -16,6 +16,8 @@ int cf_bell_open(void);
 void cf_bell_ring(int fd);      /* may be called in a signal handler */
 void cf_bell_silence(int fd);
 
+void cf_peer_close(int fd);     /* either of them */
+
 /* Sleep until one of `count` descriptors is readable (or broken); ready[i] says which
    are.  A negative descriptor is passed over.  CF_OK, CF_TIMEDOUT, CF_INTR or CF_SYSTEM
    (errno; EBADF: ready[] includes one that is closed). */

@@ -100,3 +100,9 @@ cf_poll(const int *fds, bool *ready, int count, cf_deadline until)
     }
     return status;
 }
+
+void
+cf_peer_close(int fd)
+{
+    close(fd);
+}

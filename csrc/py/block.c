@@ -152,7 +152,7 @@ cell_sleep(void *arg, cf_deadline until)
 }
 
 int
-cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
+cf_block_until(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
 {
     if (until == CF_NO_WAIT) {
         return (cf_load_acquire(cell) & mask) ? 1 : 0;

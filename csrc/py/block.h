@@ -16,7 +16,7 @@ int cf_deadline_from_now(PyObject *timeout, cf_deadline *until);
 /* Wait until `*cell & mask`, spinning first (or napping, where the CPUs have better to
    do) and then asleep.  Ctrl-C ends it.
    1: so it is; 0: the deadline has passed; -1: a signal handler raised, or OSError. */
-int cf_block(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until);
+int cf_block_until(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until);
 
 /* The same for a word that is not a cell.  `sleep` returns CF_OK when there is nothing to
    wait for any more, else as cf_cell_wait(); `crowded` says that spinning would only be in

@@ -32,11 +32,13 @@ cf_state_init(cf_state *st)
     st->str_result = PyUnicode_InternFromString("result");
     st->str_cancel = PyUnicode_InternFromString("cancel");
     st->str_spawn = PyUnicode_InternFromString("_spawn");
+    st->str_grow = PyUnicode_InternFromString("_grow");
     st->str_class = PyUnicode_InternFromString("__class__");
     st->str_name = PyUnicode_InternFromString("__name__");
     if (st->str_submit == NULL || st->str_class == NULL || st->str_name == NULL
         || st->str_invoke_callbacks == NULL
-        || st->str_result == NULL || st->str_cancel == NULL || st->str_spawn == NULL)
+        || st->str_result == NULL || st->str_cancel == NULL || st->str_spawn == NULL
+        || st->str_grow == NULL)
     {
         return -1;
     }

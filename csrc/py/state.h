@@ -19,6 +19,8 @@
     X(MapIterator)                                                               \
     X(ThreadPool)                                                                \
     X(Worker)                                                                    \
+    X(ProcessPool)                                                               \
+    X(ProcessEngine)                                                             \
     X(SharedBuffer)         /* a view of a block in a pool's memory */           \
     X(PickleSink)           /* where a message's pickler writes to */
 
@@ -28,6 +30,7 @@
     X(cancelled_error)                                                           \
     X(invalid_state_error)                                                       \
     X(broken_thread_pool)                                                        \
+    X(broken_process_pool)                                                       \
     X(done_and_not_done)    /* the named tuple that wait() returns */            \
     X(log_callback_error)   /* (future, exception) */                            \
     X(log_critical)         /* (message, exception) */                           \
@@ -45,6 +48,7 @@
     X(state_pending) X(state_running) X(state_cancelled)                         \
     X(state_cancelled_and_notified) X(state_finished)                            \
     X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)    \
+    X(str_grow)                                                                  \
     X(str_class) X(str_name)
 
 typedef struct cf_state {
@@ -57,6 +61,7 @@ typedef struct cf_state {
     /* Pools that have not been freed; guarded by pools_lock. */
     cf_spinlock pools_lock;
     struct cf_pool *pools;
+    struct cf_procpool *procpools;
     /* Set once, by module_exec: the pools' answer to "is there more to do than CPUs to do
        it, so that a waiting thread should keep out of the way?" */
     bool (*saturated)(struct cf_state *st);

@@ -126,7 +126,7 @@ cf_pool_settle(cf_state *st, cf_pool *pool)
     }
     /* The executor's __init__() may be called again while the GIL is released. */
     cf_pool_incref(pool);
-    int r = cf_block(st, &pool->settled, CF_DONE, CF_FOREVER);
+    int r = cf_block_until(st, &pool->settled, CF_DONE, CF_FOREVER);
     cf_pool_decref(pool);
     return r < 0 ? -1 : 0;
 }

@@ -1,0 +1,136 @@
+/* What the pool's manager thread does in C: it sleeps until a worker announces a watched
+   task, dies, or somebody nudges it; completes what was announced, and calls callbacks.
+   Nothing waits for it but callbacks, as_completed() and the like: result() and wait()
+   look at the slots themselves. */
+#include "procs/procpool.h"
+
+#include "plat/peer.h"
+#include "py/block.h"
+
+#define BATCH 64
+
+/* When no task was submitted for so long the burst is over, and memory beyond so much goes
+   back to the system. */
+#define QUIET_AFTER_NS 1000000000
+#define KEEP_BYTES (1u << 20)
+
+void
+cf_procpool_settle_announced(cf_procpool *pool)
+{
+    uint32_t numbers[BATCH];
+    size_t count;
+    bool corrupt = false;
+    for (;;) {
+        cf_procpool_lock(pool);
+        count = cf_board_announced(&pool->board, &pool->unread, numbers, BATCH, &corrupt);
+        cf_procpool_unlock(pool);
+        if (count == 0) {
+            break;
+        }
+        for (size_t i = 0; i < count; i++) {
+            /* Workers can scribble: it must be so. */
+            uint32_t word = cf_load_acquire(cf_procpool_word(pool, numbers[i]));
+            if (numbers[i] < pool->used && (word & CF_SLOT_DONE) && (word & CF_SLOT_WATCHED)) {
+                cf_procpool_settle(pool, numbers[i]);
+            }
+        }
+    }
+}
+
+/* The descriptors of `fds` that are ready, as a list (new). */
+static PyObject *
+list_ready(const int *fds, const bool *ready, Py_ssize_t count)
+{
+    PyObject *list = PyList_New(0);
+    for (Py_ssize_t i = 0; list != NULL && i < count; i++) {
+        if (ready[i]) {
+            PyObject *fd = PyLong_FromLong(fds[i]);
+            if (fd == NULL || PyList_Append(list, fd) < 0) {
+                Py_CLEAR(list);
+            }
+            Py_XDECREF(fd);
+        }
+    }
+    return list;
+}
+
+/* A worker has begun its last task and nobody was told. */
+static bool
+has_lasts(cf_procpool *pool)
+{
+    for (uint32_t i = 0; i < pool->enlisted; i++) {
+        if (cf_roster_is_last(pool, i)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+PyObject *
+cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until)
+{
+    Py_ssize_t count = PyList_GET_SIZE(fds);
+    int *all = PyMem_Malloc((size_t)(count + 1) * sizeof *all);
+    bool *ready = PyMem_Calloc((size_t)count + 1, sizeof *ready);
+    PyObject *result = NULL;
+    if (all == NULL || ready == NULL) {
+        PyErr_NoMemory();
+        goto finally;
+    }
+    all[0] = pool->bell;
+    for (Py_ssize_t i = 0; i < count; i++) {
+        all[i + 1] = (int)PyLong_AsLong(PyList_GET_ITEM(fds, i));
+        if (all[i + 1] == -1 && PyErr_Occurred()) {
+            goto finally;
+        }
+    }
+    for (;;) {
+        cf_procpool_settle_announced(pool);
+        if (atomic_exchange_explicit(&pool->nudged, 0, memory_order_acquire)
+            || has_lasts(pool))
+        {
+            result = PyList_New(0);
+            break;
+        }
+        cf_status status = CF_OK;
+        uint64_t pushed = pool->board.tail;
+        cf_deadline end = pool->quiet ? CF_FOREVER : cf_now() + QUIET_AFTER_NS;
+        PyThreadState *ts = cf_gil_release();
+        if (cf_board_manager_sleeps(&pool->board)) {
+            status = cf_poll(all, ready, (int)count + 1, end < until ? end : until);
+            cf_board_manager_wakes(&pool->board);
+        }
+        if (ready[0]) {
+            cf_bell_silence(pool->bell);
+        }
+        cf_gil_take(ts);
+        if (status == CF_TIMEDOUT && end < until) {
+            status = CF_OK;
+            if (pool->board.tail == pushed) {
+                pool->quiet = true;
+                cf_procpool_trim(pool, KEEP_BYTES);
+            }
+        }
+        if (status == CF_SYSTEM) {
+            PyErr_SetFromErrno(PyExc_OSError);
+            break;
+        }
+        if (status == CF_INTR && PyErr_CheckSignals() < 0) {
+            break;
+        }
+        bool some = false;
+        for (Py_ssize_t i = 1; i <= count; i++) {
+            some = some || ready[i];
+        }
+        if (some || status == CF_TIMEDOUT) {
+            cf_procpool_settle_announced(pool);
+            result = list_ready(all + 1, ready + 1, count);
+            break;
+        }
+        ready[0] = false;
+    }
+finally:
+    PyMem_Free(all);
+    PyMem_Free(ready);
+    return result;
+}

@@ -1,0 +1,159 @@
+/* A process pool as the parent sees it, apart from its Python objects.
+
+   Its life, in `state` (bits are only ever added):
+
+       OPEN --shutdown(), executor collected, interpreter exit--> closed, draining
+       OPEN --a worker crashed (on_crash="break"), initializer failed--> BROKEN
+       any  --fork, in the child--> FORKED (its tasks are the parent's; here they failed)
+
+   A task is in a slot of the board from submit() until somebody has its result:
+
+       free --submit()--> in flight --worker finishes--> done --result decoded, or the
+        ^                                                         future is dropped--+
+        +----------------------------------------------------------------------------+
+                 (a watched slot: not before the manager has seen it announced)
+
+   Who touches what: the tasks, the list of free slots and the tail of the order belong
+   to the holder of `lock` (in builds with a GIL: of the GIL).  Nothing is called under
+   it.  The pool is freed when nobody owns it and no future has a slot. */
+#ifndef CF_PROCS_PROCPOOL_H
+#define CF_PROCS_PROCPOOL_H
+
+#include "executor/executor.h"
+#include "future/remote.h"
+#include "ipc/arena.h"
+#include "ipc/board.h"
+#include "procs/codec.h"
+#include "procs/defs.h"
+
+#define CF_PROCS_SHUTDOWN (1u << 0)
+#define CF_PROCS_BROKEN   (1u << 1)
+#define CF_PROCS_FORKED   (1u << 2)
+
+/* What befell a task outside the board; rare, so it is apart from the task. */
+typedef struct {
+    PyObject *error;            /* owned: it fails with this, whatever is in the slot */
+    cf_place spilled;           /* the task's message, if it found no room in the arena */
+} cf_task_extra;
+
+enum {
+    CF_TASK_LET_GO = 1,        /* the future is through with it */
+    CF_TASK_FETCHED = 2,       /* the result was decoded, its blocks are given back */
+    CF_TASK_ENDED = 4,         /* the parent ended it: there is no result in the slot */
+};
+
+/* What the parent alone knows of a slot. */
+typedef struct {
+    FutureObject *watcher;      /* owned: the future, if the board is to announce it */
+    cf_definition *definition;  /* held, or NULL */
+    cf_task_extra *extra;      /* or NULL */
+    uint32_t block;             /* of the parent's arena, with the task's message, or none */
+    uint32_t buffers;           /* cf_message.buffers */
+    uint32_t flags;
+} cf_task;
+
+typedef struct cf_procpool {
+    cf_remote remote;           /* first: futures know the pool as this */
+    cf_state *st;
+    PyObject *module;           /* owned: the state must outlive the pool */
+    cf_segment *seg;
+    cf_board board;
+    cf_arena *arena;            /* the parent's; guarded by the codec */
+    cf_codec *codec;
+    cf_defs *defs;
+    cf_word state;
+    cf_spinlock lock;
+    cf_task *tasks;          /* reserved for all slots; pages come with use */
+    uint32_t *free_slots;       /* a stack of `free_count`; the last freed is used first */
+    uint32_t free_count;
+    uint32_t used;              /* slots 0..used-1 have been used */
+    uint32_t live;              /* slots that are not free */
+    uint32_t enlisted;          /* records 0..enlisted-1 have been given to workers */
+    cf_word running;            /* workers that are enlisted now */
+    uint32_t limit;             /* start more on demand up to this many; the GIL's */
+    uint8_t *records;           /* of each worker record: see roster.c; the GIL's */
+    int bell;                   /* eventfd */
+    cf_word nudged;             /* _wake() was called */
+    uint32_t unread;            /* see cf_board_announced(); the manager's */
+    uint32_t owners;            /* executor and engine objects that refer to it */
+    bool quiet;                 /* the manager has nothing to give back; the GIL's */
+    PyObject *broken_text;      /* owned; set before CF_PROCS_BROKEN */
+    struct cf_procpool *prev, *next;    /* guarded by the module's pools_lock */
+} cf_procpool;
+
+static inline void
+cf_procpool_lock(cf_procpool *pool)
+{
+    if (!CF_SERIALIZED) {
+        cf_spinlock_lock(&pool->lock);
+    }
+}
+
+static inline void
+cf_procpool_unlock(cf_procpool *pool)
+{
+    if (!CF_SERIALIZED) {
+        cf_spinlock_unlock(&pool->lock);
+    }
+}
+
+static inline cf_word *
+cf_procpool_word(cf_procpool *pool, uint32_t slot)
+{
+    return &cf_board_slot(&pool->board, slot)->word;
+}
+
+/* procpool.c */
+cf_procpool *cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t threshold);
+/* One owner more; one less. */
+void cf_procpool_own(cf_procpool *pool);
+void cf_procpool_disown(cf_procpool *pool);
+extern const cf_remote_ops cf_procpool_ops;
+
+/* A slot for a task, its task empty, the pool's until it is pushed; CF_NO_SLOT: none left. */
+uint32_t cf_procpool_take_slot(cf_procpool *pool);
+/* Done or taken back, let go of, not to be announced (any more): give back all that
+   belonged to the task.  With an attached thread state. */
+void cf_procpool_free_slot(cf_procpool *pool, uint32_t slot);
+
+/* The task in a slot fails with `error` (borrowed), begun or not, unless it is done: then
+   false.  Who waits is told, callbacks are called. */
+bool cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error);
+/* Everything that has not ended fails with `error`. */
+void cf_procpool_fail_all(cf_procpool *pool, PyObject *error);
+void cf_procpool_cancel_queued(cf_procpool *pool);
+/* The slot was not pushed. */
+void cf_procpool_untake_slot(cf_procpool *pool, uint32_t slot);
+/* Give what slots and arena do not need now, but for `keep` bytes, back to the system. */
+uint64_t cf_procpool_trim(cf_procpool *pool, uint64_t keep);
+/* A future that has failed with the exception that is set (new); NULL if that is no
+   Exception, or there is no memory. */
+PyObject *cf_procpool_failed_future(cf_state *st);
+/* false: no memory. */
+bool cf_procpool_remember_spill(cf_procpool *pool, uint32_t slot, const cf_place *place);
+
+/* A submit that the state forbids. */
+void cf_procpool_raise_closed(cf_procpool *pool, uint32_t state);
+void cf_procpool_close(cf_procpool *pool, uint32_t bit);
+
+/* manager.c: what the manager thread does with a watched slot that is done. */
+void cf_procpool_settle(cf_procpool *pool, uint32_t slot);
+void cf_procpool_settle_announced(cf_procpool *pool);
+PyObject *cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until);
+
+/* roster.c: numbers of workers. */
+bool cf_roster_enlist(cf_procpool *pool, uint32_t *number, uint32_t *arena);
+/* It has begun its last task, and nobody was told. */
+bool cf_roster_is_last(cf_procpool *pool, uint32_t number);
+/* The numbers of those, as a list (new): now they were told. */
+PyObject *cf_roster_lasts(cf_procpool *pool);
+void cf_roster_delist(cf_procpool *pool, uint32_t number);
+void cf_roster_bury(cf_procpool *pool, uint32_t number, PyObject *error);
+
+void cf_procs_after_fork(cf_state *st);
+int cf_procs_add_types(PyObject *module, cf_state *st);
+
+/* worker.c: what a worker process does. */
+PyObject *cf_py_run_worker(PyObject *module, PyObject *args);
+
+#endif
