@@ -1,6 +1,6 @@
 """Submitting while a pool grows, is closed, breaks, or the interpreter exits (submit() in
-csrc/threads/pool_type.c, worker.c, cf_pool_close() and cf_pool_break() in pool.c, and
-_python_exit() in pyfutures/cfutures/thread.py).
+csrc/threads/pool_type.c, worker.c, the starts, cf_pool_close() and cf_pool_break() in
+pool.c, and _python_exit() and shutdown() in pyfutures/cfutures/thread.py).
 
 How a sleeping worker is found is left to the model of the lot: here it may wake whenever
 the length is not 0.  Who has the queue's lock is modelled, since a worker says that it is
@@ -26,17 +26,27 @@ MUTATIONS = (
     "tasks failed before the pool is broken",
     "a worker leaves without a look at the length",
     "counted after it is linked",
+    "shutdown does not wait for starts",
+    "a start begins after the pool is closed",
+    "a start ends before the thread is registered",
+    "a start ends before those who rely on it are told",
+    "no more starts before the state",
+    "a start is given up when the pool is closed",
+    "who closes does not look whether nothing starts",
 )
 
 
 class Closer(Program):
-    """shutdown(wait=False); cancel: shutdown(cancel_futures=True)."""
+    """shutdown(); cancel: shutdown(cancel_futures=True)."""
 
     start = "close"
 
-    def __init__(self, name, mutations=frozenset(), cancel=False, **local):
+    def __init__(self, name, mutations=frozenset(), cancel=False, waits=False, **local):
+        if waits:
+            local["items"] = ()
         super().__init__(name, mutations, **local)
         self.cancel = cancel
+        self.waits = waits
 
     bit = SHUTDOWN
 
@@ -44,11 +54,33 @@ class Closer(Program):
         """(cf_pool_close)"""
         if "the queue closed before the state" in self.mutations:
             return "close_queue"
+        if "no more starts before the state" in self.mutations:
+            return "close_growth"
         return "close_state"
 
     def close_state(self, g, p):
         """cf_pool_close: add to state"""
         g.state |= self.bit
+        if "no more starts before the state" in self.mutations:
+            return "close_queue"
+        return "close_growth"
+
+    def close_growth(self, g, p):
+        """cf_pool_close: add to growth"""
+        g.no_starts = True
+        if not g.starting and "who closes does not look whether nothing starts" \
+                not in self.mutations:
+            return "close_settled"
+        return self.growth_closed(g, p)
+
+    def close_settled(self, g, p):
+        """cf_pool_close: settled"""
+        g.settled = True
+        return self.growth_closed(g, p)
+
+    def growth_closed(self, g, p):
+        if "no more starts before the state" in self.mutations:
+            return "close_state"
         if "the queue closed before the state" in self.mutations:
             return self.closed(g, p)
         return "close_queue"
@@ -61,14 +93,38 @@ class Closer(Program):
         return self.closed(g, p)
 
     def closed(self, g, p):
-        return "cancel_queued" if self.cancel else END
+        return "cancel_queued" if self.cancel else self.after()
+
+    def after(self):
+        if not self.waits:
+            return END
+        if "shutdown does not wait for starts" in self.mutations:
+            return "list_threads"
+        return "settle"
+
+    def settle(self, g, p):
+        """shutdown: _settle()"""
+        return "list_threads" if g.settled else None
+
+    def list_threads(self, g, p):
+        """shutdown: list of the threads"""
+        p.items = g.registered
+        return "join"
+
+    def join(self, g, p):
+        """shutdown: the last one is joined"""
+        if not all(g.ended[number] for number in p.items):
+            return None
+        p.items = ()
+        g.returned = True
+        return END
 
     def cancel_queued(self, g, p):
         """cf_pool_cancel_queued: take a task and cancel it"""
         if g.locked:
             return None
         if not g.length & ~CLOSED:
-            return END
+            return self.after()
         if not g.queue:
             return None         # counted, and about to be linked
         number, g.queue = g.queue[0], g.queue[1:]
@@ -107,14 +163,15 @@ class ExitHook(Closer):
 
 class Submitter(Closer):
     """submit() of one task, which may start a thread and, if the interpreter exits
-    meanwhile, close the pool."""
+    meanwhile, close the pool; fails: no thread can be started."""
 
     start = "look"
     bit = FINALIZING
 
-    def __init__(self, name, mutations, number):
-        super().__init__(name, mutations, idle=0, waiting=-1, at=0, new=-1)
+    def __init__(self, name, mutations, number, fails=False):
+        super().__init__(name, mutations, idle=0, waiting=-1, at=0, new=-1, relies=False)
         self.number = number
+        self.fails = fails
 
     def outcome(self, g, what):
         g.outcomes = put(g.outcomes, self.number, what)
@@ -190,16 +247,34 @@ class Submitter(Closer):
         return "look_again" if p.idle >= p.waiting else "grow"
 
     def grow(self, g, p):
-        """grow: compare threads and add one"""
+        """cf_pool_begin_start: compare growth, add a thread and a start"""
         p.idle, p.waiting, p.at = 0, -1, 0
         if g.threads >= g.most:
             return "look_again"
+        if g.no_starts and "a start begins after the pool is closed" not in self.mutations:
+            return "look_again"
         p.new = g.threads
         g.threads += 1
-        return "register"
+        g.starting += 1
+        if "a start is given up when the pool is closed" in self.mutations:
+            return "give_up"
+        return self.spawn()
+
+    def spawn(self):
+        if "a start ends before the thread is registered" in self.mutations:
+            return "end_start"
+        return "look_for_workers" if self.fails else "register"
+
+    def give_up(self, g, p):
+        """submit: load state"""
+        if not g.state:
+            return self.spawn()
+        g.threads -= 1
+        p.new = -1
+        return "end_start"
 
     def register(self, g, p):
-        """_spawn: note the thread for the exit hook"""
+        """_spawn: note the thread for the exit hook and shutdown"""
         g.registered = (*g.registered, p.new)
         return "start_thread"
 
@@ -207,9 +282,88 @@ class Submitter(Closer):
         """_spawn: thread.start()"""
         g.started = put(g.started, p.new, True)
         p.new = -1
+        if "a start ends before the thread is registered" in self.mutations:
+            return self.spawned(p)
+        return "end_start"
+
+    def end_start(self, g, p):
+        """cf_pool_started: subtract from growth"""
+        g.starting -= 1
+        if g.no_starts and not g.starting:
+            return "end_settled"
+        return self.start_ended(p)
+
+    def end_settled(self, g, p):
+        """cf_pool_started: settled"""
+        g.settled = True
+        return self.start_ended(p)
+
+    def start_ended(self, p):
+        if p.new != -1:
+            return "register"
+        return self.spawned(p)
+
+    def spawned(self, p):
+        if self.fails and not p.relies:
+            return "failed"
         if "no look at finalizing after the start" in self.mutations:
             return "look_again"
         return "look_finalizing_again"
+
+    # There is no thread.
+
+    def look_for_workers(self, g, p):
+        """_spawn: _has_workers()"""
+        p.relies = any(g.listed)
+        return "uncount"
+
+    def uncount(self, g, p):
+        """cf_pool_not_started: subtract from growth"""
+        g.threads -= 1
+        p.new = -1
+        return "end_start" if p.relies else "withdraw"
+
+    def withdraw(self, g, p):
+        """grow: cf_future_commit_cancel"""
+        if g.tasks[self.number] == PENDING:
+            g.tasks = put(g.tasks, self.number, CANCELLED)
+        if "a start ends before those who rely on it are told" in self.mutations:
+            return "end_start"
+        return "look_whether_any"
+
+    def look_whether_any(self, g, p):
+        """grow: load growth"""
+        return self.told() if g.threads else "fail_queued"
+
+    def fail_queued(self, g, p):
+        """cf_pool_fail_queued: take a task, claim it, fail it"""
+        if g.locked:
+            return None
+        if not g.length & ~CLOSED:
+            return self.told()
+        if not g.queue:
+            return None         # counted, and about to be linked
+        number, g.queue = g.queue[0], g.queue[1:]
+        g.length -= 1
+        if g.tasks[number] == PENDING:
+            g.tasks = put(g.tasks, number, FAILED)
+        return "fail_queued"
+
+    def told(self):
+        if "a start ends before those who rely on it are told" in self.mutations:
+            return "raise_error"
+        return "end_start"
+
+    def failed(self, g, p):
+        """(submit: the exception)"""
+        if "a start ends before those who rely on it are told" in self.mutations:
+            return "look_whether_any"
+        return "raise_error"
+
+    def raise_error(self, g, p):
+        """(submit: raise)"""
+        # A worker that was not counted on may have taken it, or it was failed.
+        return self.outcome(g, "error")
 
     def look_finalizing_again(self, g, p):
         """submit: load finalizing"""
@@ -342,8 +496,9 @@ class Worker(Program):
         return "pop_look" if g.length else None
 
     def delist(self, g, p):
-        """worker_tp_call: delist"""
+        """worker_tp_call: delist; the thread ends"""
         g.listed = put(g.listed, self.number, False)
+        g.ended = put(g.ended, self.number, True)
         return END
 
     # cf_pool_break()
@@ -374,10 +529,11 @@ class Worker(Program):
 
 class Pool(Model):
     """submitters of a task each; most: threads; idle: threads that wait at the beginning;
-    shutdown, cancel, exits, breaks: what else happens; together: see Worker."""
+    shutdown, cancel, exits, breaks: what else happens; waits: shutdown(wait=True);
+    fails: how many of the submitters can start no thread; together: see Worker."""
 
     def __init__(self, submitters, most, idle=0, shutdown=False, cancel=False, exits=False,
-                 breaks=False, together=0, mutations=()):
+                 breaks=False, together=0, waits=False, fails=0, mutations=()):
         m = frozenset(mutations)
         self.workers = [Worker(f"worker {i}", m, i, together, breaks and i == 0)
                         for i in range(most)]
@@ -385,19 +541,29 @@ class Pool(Model):
             worker.start = "sleep"
         others = []
         if shutdown or cancel:
-            others.append(Closer("shutdown()", m, cancel))
+            others.append(Closer("shutdown()", m, cancel, waits))
         if exits:
             others.append(ExitHook("exit", m, items=()))
         present = tuple(i < idle for i in range(most))
         super().__init__(
-            [*self.workers, *(Submitter(f"submit {i}", m, i) for i in range(submitters)),
+            [*self.workers,
+             *(Submitter(f"submit {i}", m, i, i < fails) for i in range(submitters)),
              *others],
             state=0, finalizing=False, length=0, queue=(), locked=False, threads=idle,
+            starting=0, no_starts=False, settled=False, returned=False,
             most=most, registered=tuple(range(idle)), started=present, listed=present,
-            busy=(False,) * most, tasks=(NOT_PUSHED,) * submitters,
+            ended=(False,) * most, busy=(False,) * most, tasks=(NOT_PUSHED,) * submitters,
             outcomes=("",) * submitters, begun=0)
         self.ends = shutdown or cancel or exits
         self.cancel = cancel
+
+    def invariant(self, g, threads):
+        if not g.returned:
+            return
+        require(g.started == g.ended, "shutdown() did not wait for a thread")
+        for outcome, task in zip(g.outcomes, g.tasks, strict=True):
+            require(outcome != "accepted" or task not in (PENDING, RUNNING),
+                    "shutdown() did not wait for a task")
 
     def at_rest(self, g, threads):
         workers, others = threads[:len(self.workers)], threads[len(self.workers):]
@@ -409,6 +575,8 @@ class Pool(Model):
         for outcome, task in zip(g.outcomes, g.tasks, strict=True):
             if outcome == "refused":
                 require(task in (NOT_PUSHED, CANCELLED), "a refused task is run")
+            elif outcome == "error":
+                require(task in (DONE, FAILED, CANCELLED), "nobody knows what became of a task")
             else:
                 require(task in (DONE, FAILED) or (self.cancel and task == CANCELLED),
                         "a task is accepted and never run")

@@ -26,7 +26,8 @@ def test_tasks_that_need_each_other_get_a_thread_each(idle):
 
 
 @pytest.mark.parametrize("submitters, most, idle", [
-    (1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 1, 1), (2, 2, 0), (1, 2, 2)])
+    (1, 1, 0), (1, 1, 1), (2, 1, 0), (2, 1, 1), (1, 2, 2),
+    pytest.param(2, 2, 0, marks=DEEP)])     # which waiting for the threads includes
 def test_closed_while_tasks_are_submitted(submitters, most, idle):
     check(submitters=submitters, most=most, idle=idle, shutdown=True)
 
@@ -35,6 +36,23 @@ def test_closed_while_tasks_are_submitted(submitters, most, idle):
     (1, 1, 0), (2, 1, 1), (1, 2, 1), pytest.param(2, 2, 1, marks=DEEP)])
 def test_closed_and_what_waits_is_cancelled(submitters, most, idle):
     check(submitters=submitters, most=most, idle=idle, cancel=True)
+
+
+@pytest.mark.parametrize("submitters, most, idle, cancel", [
+    (1, 1, 0, True), (1, 2, 1, False), (1, 2, 1, True), (2, 1, 0, False), (2, 1, 0, True),
+    (2, 2, 0, False), pytest.param(2, 2, 0, True, marks=DEEP),
+    pytest.param(2, 2, 1, False, marks=DEEP), pytest.param(3, 1, 0, False, marks=DEEP)])
+def test_shutdown_waits_for_threads_that_are_being_started(submitters, most, idle, cancel):
+    check(submitters=submitters, most=most, idle=idle, shutdown=True, waits=True,
+          cancel=cancel)
+
+
+@pytest.mark.parametrize("submitters, most, idle, fails", [
+    (1, 1, 0, 1), (1, 2, 1, 1), (2, 1, 0, 1), (2, 1, 0, 2), (2, 2, 0, 1), (2, 2, 0, 2),
+    pytest.param(2, 2, 1, 1, marks=DEEP)])
+def test_no_thread_can_be_started(submitters, most, idle, fails):
+    check(submitters=submitters, most=most, idle=idle, fails=fails)
+    check(submitters=submitters, most=most, idle=idle, fails=fails, shutdown=True, waits=True)
 
 
 @pytest.mark.parametrize("submitters, most, idle", [
@@ -58,6 +76,7 @@ def test_an_initializer_fails_while_the_pool_is_closed():
     check(submitters=2, most=1, breaks=True, shutdown=True)
 
 
+WAITS = dict(submitters=2, most=1, shutdown=True, waits=True)
 TOGETHER = dict(submitters=2, most=2, idle=1, together=2)
 
 # What is broken, where it shows, and as what.
@@ -79,6 +98,15 @@ BROKEN = {
         dict(submitters=2, most=1), "accepted and never run"),
     "counted after it is linked": (
         dict(submitters=2, most=1, idle=1, shutdown=True), "accepted and never run"),
+    "shutdown does not wait for starts": (WAITS, "did not wait for a t"),
+    "a start begins after the pool is closed": (WAITS, "did not wait for a t"),
+    "a start ends before the thread is registered": (WAITS, "did not wait for a t"),
+    "a start ends before those who rely on it are told": (
+        WAITS | {"fails": 1}, "did not wait for a task"),
+    "no more starts before the state": (WAITS, "did not wait for a task"),
+    "a start is given up when the pool is closed": (WAITS, "did not wait for a task"),
+    "who closes does not look whether nothing starts": (
+        dict(submitters=1, most=1, idle=1, shutdown=True, waits=True), "somebody hangs"),
 }
 
 
