@@ -251,7 +251,9 @@ void
 cf_board_last(cf_board *board, uint32_t number, int bell)
 {
     cf_store_release(&board->records[number].last, 1);
-    cf_bell_ring(bell);
+    if (bell >= 0) {
+        cf_bell_ring(bell);
+    }
 }
 
 /* ---- the parent and its workers ---- */
