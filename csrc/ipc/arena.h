@@ -21,6 +21,9 @@ typedef struct cf_arena cf_arena;
    are forgotten and their memory is given back.  CF_OK or CF_SYSTEM (errno). */
 cf_status cf_arena_open(cf_segment *seg, uint32_t number, cf_arena **out);
 void cf_arena_close(cf_arena *arena);       /* the private books only */
+/* Forget the blocks of an arena whose owner is gone, and give its memory back: nothing
+   in it is used or returned any more.  CF_OK or CF_SYSTEM (errno). */
+cf_status cf_arena_clear(cf_segment *seg, uint32_t number);
 
 /* A block for `size` bytes, its data aligned to 64.  `place` is filled (where, block,
    offset, size); *warm says that this process has written to its pages before, and so a
@@ -29,12 +32,14 @@ void cf_arena_close(cf_arena *arena);       /* the private books only */
 cf_status cf_arena_alloc(cf_arena *arena, uint64_t size, cf_place *place, bool *warm);
 
 /* Copy `size` bytes to place->offset + `at`, in a block just allocated (through the
-   mapping or the file, whichever is faster); `warm` is what cf_arena_alloc() said.
+   mapping or the file, whichever is faster); `warm` is what cf_arena_alloc() said.  It
+   does not look into the arena's books: any thread, at any time.
    CF_OK or CF_SYSTEM (errno: the machine is out of memory). */
 cf_status cf_arena_fill(cf_arena *arena, const cf_place *place, bool warm,
                         uint64_t at, const void *data, uint64_t size);
 
-/* What the owner can ask and do; not to be called from two threads at once. */
+/* What the owner can ask and do; like cf_arena_alloc() not to be called from two threads
+   at once. */
 uint64_t cf_arena_room(const cf_arena *arena, uint32_t block);     /* bytes it can hold */
 /* Free it, whoever has adopted it.  One that is free or RETURNED is left alone. */
 void cf_arena_free(cf_arena *arena, uint32_t block);

@@ -1,8 +1,5 @@
 #include "ipc/block.h"
 
-/* Less than this is read before the call would have returned. */
-#define PREFAULT_MIN ((uint64_t)128 << 10)
-
 static cf_block *
 find(const cf_segment *seg, const cf_place *place)
 {
@@ -25,7 +22,8 @@ cf_block_holds(const cf_segment *seg, const cf_place *place)
         return false;
     }
     uint64_t at = (uint64_t)cf_load_relaxed(&block->at) * CF_BLOCK_UNIT;
-    uint64_t room = (uint64_t)cf_load_relaxed(&block->room) * CF_BLOCK_UNIT;
+    uint64_t room = cf_load_relaxed(&block->room) & ~CF_BLOCK_KEPT;
+    room *= CF_BLOCK_UNIT;
     if (at < seg->arena_data || at + room > seg->geometry.arena_bytes) {
         return false;
     }
@@ -94,10 +92,8 @@ cf_block_return(cf_segment *seg, const cf_place *place)
         returned, &top, place->block + 1, memory_order_release, memory_order_relaxed));
 }
 
-void
-cf_block_prefault(cf_segment *seg, const cf_place *place)
+bool
+cf_block_kept(const cf_segment *seg, const cf_place *place)
 {
-    if (place->size >= PREFAULT_MIN && cf_block_holds(seg, place)) {
-        cf_shm_prefault(cf_segment_at(seg, place->offset), (size_t)place->size, false);
-    }
+    return (cf_load_relaxed(&find(seg, place)->room) & CF_BLOCK_KEPT) != 0;
 }

@@ -35,13 +35,16 @@
 
 #define CF_BLOCK_UNIT 64u               /* alignment; what `at` and `room` count */
 #define CF_BLOCK_MIN  128u              /* bytes in the smallest */
+/* The block was used before: it has pages, though this owner may not have mapped them.
+   A hint for cf_arena_fill(), which may not look into the books. */
+#define CF_BLOCK_KEPT (1u << 31)
 
 typedef struct {
     cf_word word;
     cf_word next;               /* block + 1 below it on the stack; its returner's */
     /* Written by the owner when it allocates, in units: */
     cf_word at;                 /* from the arena's beginning */
-    cf_word room;
+    cf_word room;               /* and CF_BLOCK_KEPT */
 } cf_block;
 
 _Static_assert(sizeof(cf_block) == 16, "the table is an eighth of the arena");
@@ -87,8 +90,7 @@ bool cf_block_adopt(cf_segment *seg, const cf_place *place, uint32_t holder);
    (cf_segment_disown). */
 void cf_block_return(cf_segment *seg, const cf_place *place);
 
-/* Map a block's pages in this process before they are read: for a large one that it has
-   not seen before this is faster than a page fault each.  A hint. */
-void cf_block_prefault(cf_segment *seg, const cf_place *place);
+/* Has its owner written to the block's pages in an earlier use?  (`place` is valid.) */
+bool cf_block_kept(const cf_segment *seg, const cf_place *place);
 
 #endif

@@ -108,7 +108,7 @@ static cf_status
 map_now(cf_segment *seg)
 {
     void *base;
-    if (!lay_out(seg) || seg->bytes > seg->length) {
+    if (!lay_out(seg) || seg->bytes > seg->file.length) {
         errno = ENOMEM;
         return CF_SYSTEM;
     }
@@ -161,7 +161,7 @@ cf_segment_create(const cf_geometry *wanted, cf_segment **out)
         goto no_view;
     }
     seg->geometry = *wanted;
-    if (cf_shm_length(fd, &seg->length) != CF_OK || map_what_fits(seg) != CF_OK) {
+    if (cf_shm_identify(fd, &seg->file) != CF_OK || map_what_fits(seg) != CF_OK) {
         goto no_map;
     }
     header *h = header_of(seg);
@@ -192,10 +192,10 @@ static cf_status
 read_header(cf_segment *seg)
 {
     header h;
-    if (cf_shm_length(seg->fd, &seg->length) != CF_OK) {
+    if (cf_shm_identify(seg->fd, &seg->file) != CF_OK) {
         return CF_SYSTEM;
     }
-    if (seg->length < HEADER_BYTES) {
+    if (seg->file.length < HEADER_BYTES) {
         return CF_CORRUPT;
     }
     if (cf_shm_read(seg->fd, 0, &h, sizeof h) != CF_OK) {
@@ -206,7 +206,7 @@ read_header(cf_segment *seg)
         return CF_CORRUPT;
     }
     seg->geometry = h.geometry;
-    if (!lay_out(seg) || seg->bytes != h.bytes || seg->bytes > seg->length) {
+    if (!lay_out(seg) || seg->bytes != h.bytes || seg->bytes > seg->file.length) {
         return CF_CORRUPT;
     }
     return CF_OK;
@@ -238,6 +238,42 @@ cf_segment_attach(int fd, cf_segment **out)
     return status;
 }
 
+/* ---- the file ---- */
+
+/* Is the descriptor still the segment's?  A system call of a tenth of a microsecond, where
+   others follow that are longer. */
+static bool
+ours(const cf_segment *seg)
+{
+    cf_shm_identity now;
+    if (cf_shm_identify(seg->fd, &now) != CF_OK) {
+        return false;
+    }
+    if (now.inode != seg->file.inode || now.device != seg->file.device) {
+        errno = EBADF;
+        return false;
+    }
+    return true;
+}
+
+cf_status
+cf_segment_write(cf_segment *seg, uint64_t offset, const void *data, uint64_t size)
+{
+    return ours(seg) ? cf_shm_write(seg->fd, offset, data, (size_t)size) : CF_SYSTEM;
+}
+
+cf_status
+cf_segment_read(cf_segment *seg, uint64_t offset, void *data, uint64_t size)
+{
+    return ours(seg) ? cf_shm_read(seg->fd, offset, data, (size_t)size) : CF_SYSTEM;
+}
+
+cf_status
+cf_segment_discard(cf_segment *seg, uint64_t offset, uint64_t size)
+{
+    return ours(seg) ? cf_shm_discard(seg->fd, offset, size) : CF_SYSTEM;
+}
+
 /* ---- references ---- */
 
 void
@@ -251,7 +287,9 @@ cf_segment_decref(cf_segment *seg)
 {
     if (atomic_fetch_sub_explicit(&seg->refs, 1, memory_order_acq_rel) == 1) {
         cf_shm_unmap(seg->base, (size_t)seg->bytes);
-        close(seg->fd);
+        if (ours(seg)) {
+            close(seg->fd);
+        }
         free(seg);
     }
 }
@@ -267,8 +305,8 @@ cf_segment_disown(cf_segment *seg)
 static bool
 spill_valid(const cf_segment *seg, const cf_place *place)
 {
-    return place->offset >= seg->bytes && place->offset <= seg->length
-        && place->size <= seg->length - place->offset
+    return place->offset >= seg->bytes && place->offset <= seg->file.length
+        && place->size <= seg->file.length - place->offset
         && place->offset % cf_shm_page() == 0;
 }
 
@@ -286,7 +324,7 @@ cf_spill_write(cf_segment *seg, const void *data, uint64_t size, cf_place *out)
 {
     uint64_t page = cf_shm_page();
     /* Size 0 has a page too, so that no two spills have the same place. */
-    if (size > seg->length) {
+    if (size > seg->file.length) {
         errno = ENOSPC;
         return CF_SYSTEM;
     }
@@ -298,9 +336,9 @@ cf_spill_write(cf_segment *seg, const void *data, uint64_t size, cf_place *out)
         errno = ENOSPC;         /* or somebody scribbled */
         return CF_SYSTEM;
     }
-    if (cf_shm_write(seg->fd, place.offset, data, (size_t)size) != CF_OK) {
+    if (cf_segment_write(seg, place.offset, data, size) != CF_OK) {
         int saved = errno;
-        (void)cf_shm_discard(seg->fd, place.offset, room);
+        (void)cf_segment_discard(seg, place.offset, room);
         errno = saved;
         return CF_SYSTEM;
     }
@@ -311,13 +349,17 @@ cf_spill_write(cf_segment *seg, const void *data, uint64_t size, cf_place *out)
 cf_status
 cf_spill_read(cf_segment *seg, const cf_place *place, void *data)
 {
-    return cf_shm_read(seg->fd, place->offset, data, (size_t)place->size);
+    if (place->where != CF_WHERE_SPILL || !spill_valid(seg, place)) {
+        return CF_CORRUPT;
+    }
+    return cf_segment_read(seg, place->offset, data, place->size);
 }
 
 void
 cf_spill_free(cf_segment *seg, const cf_place *place)
 {
-    /* If it fails the pages stay until the segment goes. */
-    (void)cf_shm_discard(seg->fd, place->offset,
-                         round_up(place->size, cf_shm_page()));
+    if (place->where == CF_WHERE_SPILL && spill_valid(seg, place)) {
+        /* If it fails the pages stay until the segment goes. */
+        (void)cf_segment_discard(seg, place->offset, round_up(place->size, cf_shm_page()));
+    }
 }

@@ -23,24 +23,24 @@ typedef struct {
     uint32_t slots;             /* a power of two */
     uint32_t workers;           /* worker records */
     uint32_t arenas;            /* with the parent's */
-    uint64_t arena_bytes;       /* a multiple of the page size, 1 MiB to 256 GiB */
+    uint64_t arena_bytes;       /* a multiple of the page size, 1 MiB to 128 GiB */
 } cf_geometry;
 
 #define CF_BOARD_BYTES  65536u
 #define CF_RECORD_BYTES 128u
 #define CF_SLOT_BYTES   128u
 #define CF_ARENA_MIN    ((uint64_t)1 << 20)
-#define CF_ARENA_MAX    ((uint64_t)1 << 38)
+#define CF_ARENA_MAX    ((uint64_t)1 << 37)
 #define CF_SLOTS_MIN    4096u
 
 /* One process's view of a segment.  Counted: the pool has one reference and each buffer
    whose memory lies in the segment has one. */
 typedef struct {
-    int fd;                     /* owned */
+    int fd;                     /* owned; for the functions below */
     char *base;
     uint64_t bytes;             /* mapped */
     cf_geometry geometry;
-    uint64_t length;            /* of the file; what is over `bytes` is for spills */
+    cf_shm_identity file;       /* what is over `bytes` of its length is for spills */
     /* Offsets: CF_BOARD_BYTES of the board's own, `workers` times CF_RECORD_BYTES,
        `slots` times 8, `slots` times CF_SLOT_BYTES, `arenas` times arena_bytes. */
     uint64_t board, records, order, slots, arenas;
@@ -66,6 +66,14 @@ void cf_segment_incref(cf_segment *seg);
 void cf_segment_decref(cf_segment *seg);        /* the last one unmaps and closes */
 void cf_segment_disown(cf_segment *seg);
 
+/* Through the file (plat/shm.h), unless the descriptor is not the segment's any more: a
+   program that closes what it does not own may have another file there.  CF_OK or
+   CF_SYSTEM (errno; EBADF: that). */
+cf_status cf_segment_write(cf_segment *seg, uint64_t offset, const void *data,
+                           uint64_t size);
+cf_status cf_segment_read(cf_segment *seg, uint64_t offset, void *data, uint64_t size);
+cf_status cf_segment_discard(cf_segment *seg, uint64_t offset, uint64_t size);
+
 static inline void *
 cf_segment_at(const cf_segment *seg, uint64_t offset)
 {
@@ -86,10 +94,12 @@ typedef struct {
 } cf_place;
 
 /* Is it inside a block of arena (where - 1) that is in use, or a spill?  (An inline one
-   is checked by who knows its slot.)  What is true can be read without harm. */
+   is checked by who knows its slot.)  What is true can be read without harm.  A place in
+   shared memory is copied first, then checked, then used. */
 bool cf_place_valid(const cf_segment *seg, const cf_place *place);
 
-/* Messages that found no room in an arena.  CF_OK or CF_SYSTEM (errno). */
+/* Messages that found no room in an arena.  CF_OK, CF_SYSTEM (errno), or CF_CORRUPT: the
+   place is no spill.  Any process, any thread; a spill is freed once, by who reads it. */
 cf_status cf_spill_write(cf_segment *seg, const void *data, uint64_t size, cf_place *out);
 cf_status cf_spill_read(cf_segment *seg, const cf_place *place, void *data);
 void cf_spill_free(cf_segment *seg, const cf_place *place);

@@ -4,7 +4,6 @@
 #ifndef CF_PLAT_SHM_H
 #define CF_PLAT_SHM_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,8 +15,14 @@
    not inherited over exec. */
 cf_status cf_shm_create(int *fd);
 
-/* Its length; 0 if the descriptor is something else (a pipe, a directory). */
-cf_status cf_shm_length(int fd, uint64_t *length);
+/* Which file a descriptor is.  Programs close descriptors that are not theirs, and the
+   number is then given to another file. */
+typedef struct {
+    uint64_t length;            /* 0: it is something else (a pipe, a directory) */
+    uint64_t device, inode;
+} cf_shm_identity;
+
+cf_status cf_shm_identify(int fd, cf_shm_identity *identity);
 
 /* The first `bytes` of it, readable and writable, without reserving memory. */
 cf_status cf_shm_map(int fd, size_t bytes, void **at);
@@ -28,9 +33,10 @@ void cf_shm_unmap(void *at, size_t bytes);
 cf_status cf_shm_write(int fd, uint64_t offset, const void *data, size_t size);
 cf_status cf_shm_read(int fd, uint64_t offset, void *data, size_t size);
 
-/* Map the pages of [at, at + size), which must be inside a mapping, in one step instead of
-   a page fault each; with `write` those that do not exist yet are made.  A hint. */
-void cf_shm_prefault(void *at, size_t size, bool write);
+/* Make the pages of [at, at + size), which must be inside a mapping, ready to be written,
+   in one step instead of a page fault each.  CF_SYSTEM: the system cannot (before Linux
+   5.14), or has no memory. */
+cf_status cf_shm_prefault(void *at, size_t size);
 
 /* Give the whole pages inside [offset, offset + size) back to the system; they read as
    zeros afterwards. */

@@ -66,13 +66,15 @@ cf_shm_create(int *fd)
 }
 
 cf_status
-cf_shm_length(int fd, uint64_t *length)
+cf_shm_identify(int fd, cf_shm_identity *identity)
 {
     struct stat st;
     if (fstat(fd, &st) != 0) {
         return CF_SYSTEM;
     }
-    *length = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0;
+    *identity = (cf_shm_identity){
+        .length = S_ISREG(st.st_mode) ? (uint64_t)st.st_size : 0,
+        .device = st.st_dev, .inode = st.st_ino};
     return CF_OK;
 }
 
@@ -153,18 +155,20 @@ cf_shm_discard(int fd, uint64_t offset, uint64_t size)
     return CF_OK;
 }
 
-#ifndef MADV_POPULATE_READ
-#  define MADV_POPULATE_READ 22
+#ifndef MADV_POPULATE_WRITE
 #  define MADV_POPULATE_WRITE 23
 #endif
 
-void
-cf_shm_prefault(void *at, size_t size, bool write)
+cf_status
+cf_shm_prefault(void *at, size_t size)
 {
     uintptr_t page = (uintptr_t)cf_shm_page();
     uintptr_t begin = (uintptr_t)at / page * page;
     uintptr_t end = ((uintptr_t)at + size + page - 1) / page * page;
-    /* Only an optimisation: a kernel before 5.14 says EINVAL and the pages come later. */
-    (void)madvise((void *)begin, end - begin,
-                  write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ);
+    while (madvise((void *)begin, end - begin, MADV_POPULATE_WRITE) != 0) {
+        if (errno != EINTR) {
+            return CF_SYSTEM;
+        }
+    }
+    return CF_OK;
 }
