@@ -458,7 +458,8 @@ slot_crowded(void *arg)
 {
     cf_procpool *pool = ((slot_wait *)arg)->pool;
     return cf_load_relaxed(&pool->running) >= (uint32_t)pool->st->cpus
-        && cf_board_length(&pool->board) > 0;
+        && cf_board_length(&pool->board) > 0
+        && cf_board_idle(&pool->board, pool->enlisted) == 0;
 }
 
 /* Callers of result() and wait() on process pools, all of the process. */
@@ -554,16 +555,16 @@ procpool_let_go(cf_remote *remote, cf_remote_slot slot)
     cf_procpool_lock(pool);
     task->flags |= CF_TASK_LET_GO;
     FutureObject *watcher = task->watcher;
-    bool taken_back =
-        (cf_load_acquire(cf_procpool_word(pool, slot.number)) & CF_SLOT_CANCELLED) != 0;
+    uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot.number));
+    bool taken_back = (word & CF_SLOT_CANCELLED) != 0;
     if (taken_back) {
         task->watcher = NULL;      /* such a slot is never announced */
     }
     cf_procpool_unlock(pool);
-    if (watcher == NULL
-        ? (cf_board_watch(&pool->board, slot.number) & (CF_SLOT_DONE | CF_SLOT_CANCELLED))
-        : taken_back)
-    {
+    if (watcher == NULL && !(word & (CF_SLOT_DONE | CF_SLOT_CANCELLED))) {
+        word = cf_board_watch(&pool->board, slot.number);
+    }
+    if (watcher == NULL ? (word & (CF_SLOT_DONE | CF_SLOT_CANCELLED)) != 0 : taken_back) {
         cf_procpool_free_slot(pool, slot.number);
     }
     /* Else the manager frees it when it is announced. */
