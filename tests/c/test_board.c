@@ -1,4 +1,4 @@
-/* ipc/board.h with threads for workers.  (With processes, which die: test_board_processes.c.)
+/* ipc/board.h with threads for workers.  (Processes, which die: test_board_processes.c.)
 
    The memory is laid out as a segment's, with gaps between the parts that AddressSanitizer
    watches: a number out of range that is not noticed shows. */
@@ -212,8 +212,8 @@ only_what_the_dead_had_taken_can_be_failed(void)
     CHECK_EQUAL(cf_board_take(&b, 2), 0);
     CHECK(!cf_board_fail(&b, 0, 0));
     CHECK(cf_board_fail(&b, 0, 2));
-    CHECK_EQUAL(cf_load_relaxed(&cf_board_slot(&b, 0)->word) & (CF_SLOT_STATE | CF_SLOT_FAILED),
-                CF_SLOT_DONE | CF_SLOT_FAILED);
+    CHECK_EQUAL(state_of(&b, 0), CF_SLOT_DONE);
+    CHECK(cf_load_relaxed(&cf_board_slot(&b, 0)->word) & CF_SLOT_FAILED);
     CHECK(!cf_board_fail(&b, 0, 2));
     segment_drop(&the_segment);
 }
@@ -402,8 +402,8 @@ explain_pool(void)
 {
     pool *p = the_pool;
     cf_board_head *s = p->board.shared;
-    fprintf(stderr, "head %llu, tail %llu, token %u, closed %u, parked %#llx, announced %u, "
-            "manager asleep %u, spares %u, done %u, spin %d\n",
+    fprintf(stderr, "head %llu, tail %llu, token %u, closed %u, parked %#llx, "
+            "announced %u, manager asleep %u, spares %u, done %u, spin %d\n",
             (unsigned long long)s->head, (unsigned long long)s->tail, s->token, s->closed,
             (unsigned long long)s->parked[0], s->announced, s->manager_asleep, p->spares,
             p->done, p->board.spin.limit);
@@ -682,7 +682,8 @@ static void
 every_task_of_every_burst_is_run_and_one_worker_runs_them_in_order(void)
 {
     for (size_t i = 0; i < sizeof limits / sizeof *limits; i++) {
-        for (uint32_t workers = 1; workers <= MOST_WORKERS; workers += workers < 3 ? 1 : 3) {
+        for (uint32_t workers = 1; workers <= MOST_WORKERS;
+             workers += workers < 3 ? 1 : 3) {
             run_bursts(workers, 1, limits[i], false, rounds(3000));
             run_bursts(workers, 3, limits[i], false, rounds(3000));
         }
