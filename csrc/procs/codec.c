@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plat/pages.h"
 #include "py/block.h"
 
 /* ---- life ---- */
@@ -156,6 +157,9 @@ void
 cf_codec_copy(void *to, const void *from, uint64_t size)
 {
     PyThreadState *ts = size >= CF_LARGE_COPY ? cf_gil_release() : NULL;
+    if (size >= CF_HUGE_COPY) {
+        cf_pages_large(to, size);
+    }
     memcpy(to, from, size);
     if (ts != NULL) {
         cf_gil_take(ts);

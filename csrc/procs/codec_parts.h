@@ -9,6 +9,9 @@
 /* Copies of this size and more let go of the GIL: they take longer (20 us) than another
    thread may have to wait for nothing. */
 #define CF_LARGE_COPY (256 * 1024)
+/* From here on malloc() gives memory that was never written, and its page faults cost
+   several times what the copy does. */
+#define CF_HUGE_COPY (4 * 1024 * 1024)
 
 /* How many SharedBuffers of this process lie in each arena.  Counted: by the codec and by
    each SharedBuffer, which may outlive it. */
@@ -58,7 +61,7 @@ int cf_codec_fill(cf_codec *codec, const cf_place *place, bool warm, uint64_t at
    bytes may lie in message->inlined.  0, or -1 with an exception. */
 int cf_codec_send(cf_codec *codec, const cf_frame *frame, cf_message *message);
 
-/* Copy, without the GIL if it is much. */
+/* Copy into private memory, without the GIL if it is much. */
 void cf_codec_copy(void *to, const void *from, uint64_t size);
 
 /* A received frame, as long as it is open. */

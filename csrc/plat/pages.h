@@ -1,0 +1,12 @@
+/* Pages of private memory. */
+#ifndef CF_PLAT_PAGES_H
+#define CF_PLAT_PAGES_H
+
+#include <stddef.h>
+
+/* [at, at + size) is private memory that is about to be written, much of it for the first
+   time: let the system use large pages, one fault instead of some hundreds.  A hint, worth
+   the call from some MiB on. */
+void cf_pages_large(void *at, size_t size);
+
+#endif
