@@ -1,0 +1,108 @@
+"""The words and exceptions for a worker process that died."""
+from __future__ import annotations
+
+import signal
+from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+from dataclasses import dataclass
+
+from cfutures import _report
+
+__all__ = ["BROKEN", "USELESS", "BrokenProcessPool", "Death", "WorkerCrashed", "broken"]
+
+#: The standard library's sentences, on which programs may rely.
+BROKEN = ("A process in the process pool was terminated abruptly while the future was "
+          "running or pending.")
+USELESS = ("A child process terminated abruptly, the process pool is not usable anymore")
+
+
+class WorkerCrashed(BrokenProcessPool):
+    """The process that ran a task died; only this task is lost (on_crash="replace").
+
+    Attributes
+    ----------
+    pid: the process's number.
+    signal: the signal that killed it (signal.Signals), or None.
+    exitcode: its exit code, negative for a signal as in multiprocessing; None if unknown.
+    function: the qualified name of the function that it ran, or None.
+    stack: the Python stack at the crash as faulthandler wrote it; "" if it could not.
+    """
+
+    pid: int | None = None
+    signal: signal.Signals | None = None
+    exitcode: int | None = None
+    function: str | None = None
+    stack: str = ""
+
+
+@dataclass(frozen=True)
+class Death:
+    """What is known of a worker that died."""
+
+    pid: int
+    exitcode: int | None
+    functions: list[str]
+    state: int
+    text: str
+
+    @property
+    def signal(self) -> signal.Signals | None:
+        """The signal that killed it, if one did and Python has a name for it."""
+        if self.exitcode is None or self.exitcode >= 0:
+            return None
+        try:
+            return signal.Signals(-self.exitcode)
+        except ValueError:      # a real-time signal
+            return None
+
+    def sentence(self) -> str:
+        """One sentence: which process, how it ended, what it was doing."""
+        if self.state == _report.FAILED:
+            error = self.text.rstrip().rpartition("\n")[2]
+            return f"The initializer raised an exception in process {self.pid}: {error}"
+        return f"Process {self.pid} {self._how()} {self._when()}."
+
+    def cause(self) -> BaseException:
+        """What to give as the cause of the exception: exit code, and the remote stack."""
+        text = f"Process {self.pid} terminated abruptly with exit code {self.exitcode}\n"
+        # What it takes is text, whatever its type in typeshed.
+        text = f"\n'''\n{text}{self.text}'''"
+        return _RemoteTraceback(text)  # type: ignore[arg-type]
+
+    def crashed(self) -> WorkerCrashed:
+        """The exception for the task that the worker was running."""
+        exception = WorkerCrashed(
+            f"The process that ran this task was terminated abruptly. {self.sentence()}")
+        exception.pid = self.pid
+        exception.signal = self.signal
+        exception.exitcode = self.exitcode
+        exception.function = self.functions[0] if self.functions else None
+        exception.stack = self.text
+        exception.__cause__ = self.cause()
+        return exception
+
+    def _how(self) -> str:
+        if self.exitcode is None:
+            return "ended (nobody knows how: its exit status was collected elsewhere)"
+        if self.exitcode >= 0:
+            return f"ended with exit code {self.exitcode}"
+        name = self.signal
+        number = f"signal {-self.exitcode}"
+        how = f"was killed by {number}" if name is None else (
+            f"was killed by {name.name} ({number})")
+        if name == signal.SIGKILL:
+            how += ", perhaps by the system because memory ran out,"
+        return how
+
+    def _when(self) -> str:
+        if self.functions:
+            return f"while it ran {', '.join(self.functions)}"
+        if self.state == _report.STARTING:
+            return "before it was ready for tasks"
+        return "while it was idle"
+
+
+def broken(reason: str, cause: BaseException | None = None) -> BrokenProcessPool:
+    """The exception for all pending futures of a broken pool."""
+    exception = BrokenProcessPool(f"{BROKEN} {reason}")
+    exception.__cause__ = cause
+    return exception
