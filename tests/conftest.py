@@ -29,6 +29,10 @@ def pytest_addoption(parser):
                          "$CFUTURES_STRESS_SECONDS)")
     group.addoption("--seed", type=int, default=None,
                     help="repeat a stress run with the seed that it printed")
+    group.addoption("--deep", action="store_true",
+                    default=bool(os.environ.get("CFUTURES_MODEL_DEEP")),
+                    help="also what takes long: more repetitions, every start method on the "
+                         "standard library, too (default: $CFUTURES_MODEL_DEEP)")
 
 
 def pytest_configure(config):
@@ -51,10 +55,27 @@ def pytest_unconfigure(config):
     os.close(config.stash[WATCHDOG])
 
 
+def time_limit(item):
+    """Seconds that pytest-timeout gives this test; 0: as long as it likes."""
+    marker = item.get_closest_marker("timeout")
+    if marker is not None:
+        given = marker.args[0] if marker.args else marker.kwargs.get("timeout")
+        if given is not None:
+            return float(given)
+    for given in (item.config.getoption("timeout"), os.environ.get("PYTEST_TIMEOUT"),
+                  item.config.getini("timeout")):
+        if given is not None and given != "":
+            return float(given)
+    return 0.0
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
-    limit = float(item.config.getini("timeout") or 300) + 30
-    faulthandler.dump_traceback_later(limit, exit=True, file=item.config.stash[WATCHDOG])
+    limit = time_limit(item)
+    if limit > 0:
+        # Some time later than pytest-timeout, which can tell more.
+        faulthandler.dump_traceback_later(
+            limit + 30, exit=True, file=item.config.stash[WATCHDOG])
     try:
         return (yield)
     finally:

@@ -34,10 +34,12 @@ def load(implementation):
     package = PACKAGES[implementation]
     module = importlib.import_module(package)
     thread = importlib.import_module(f"{package}.thread")
+    process = importlib.import_module(f"{package}.process")
     return SimpleNamespace(
-        implementation=implementation, module=module, thread=thread,
+        implementation=implementation, module=module, thread=thread, process=process,
         _base=importlib.import_module(f"{package}._base"),
         BrokenThreadPool=thread.BrokenThreadPool,
+        BrokenProcessPool=process.BrokenProcessPool,
         **{name: getattr(module, name) for name in PUBLIC})
 
 
