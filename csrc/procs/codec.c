@@ -106,8 +106,8 @@ cf_codec_with_arena(cf_codec *codec, void (*f)(cf_arena *, void *), void *arg)
 PyObject *
 cf_codec_corrupt(cf_codec *codec)
 {
-    (void)codec;
-    PyErr_SetString(PyExc_RuntimeError,
+    PyObject *broken = codec->st->broken_process_pool;
+    PyErr_SetString(broken != NULL ? broken : PyExc_RuntimeError,
                     "a message in the memory shared by the processes of the pool is "
                     "damaged; something wrote over it");
     return NULL;

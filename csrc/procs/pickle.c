@@ -535,59 +535,46 @@ cf_pickle_decode(cf_codec *codec, const cf_received *received, uint16_t flags)
     return object;
 }
 
+/* Bytes of an unread frame, from `at` on; false if the frame is not where it could be. */
+static bool
+read_part(cf_codec *codec, const cf_place *frame, const char *inlined, uint64_t at,
+          void *part, uint64_t size)
+{
+    switch (frame->where) {
+    case CF_WHERE_INLINE:
+        memcpy(part, inlined + at, size);
+        return true;
+    case CF_WHERE_SPILL:
+        return cf_segment_read(codec->seg, frame->offset + at, part, size) == CF_OK;
+    default:
+        memcpy(part, (char *)cf_segment_at(codec->seg, frame->offset) + at, size);
+        return true;
+    }
+}
+
 void
 cf_pickle_discard(cf_codec *codec, const cf_place *frame, const char *inlined)
 {
-    /* The table alone; of a frame in a spill that means two small reads. */
-    char end[CF_TABLE_END];
+    char end[CF_TABLE_END], entry[CF_TABLE_ENTRY];
     uint32_t count;
-    const char *data = inlined;
-    cf_place part = *frame;
-    bool spilled = frame->where == CF_WHERE_SPILL;
-    if (frame->size < CF_TABLE_END) {
+    uint64_t size = frame->size;
+    bool valid = frame->where == CF_WHERE_INLINE ? size <= CF_SLOT_INLINE
+               : frame->where == CF_WHERE_SPILL ? cf_place_valid(codec->seg, frame)
+               : cf_codec_foreign(codec, frame);
+    if (!valid || size < CF_TABLE_END
+        || !read_part(codec, frame, inlined, size - CF_TABLE_END, end, CF_TABLE_END)
+        || cf_table_count(end, size, &count) != CF_OK)
+    {
         return;
     }
-    if (spilled) {
-        part.offset += frame->size - CF_TABLE_END;
-        part.size = CF_TABLE_END;
-        if (!cf_place_valid(codec->seg, frame)
-            || cf_spill_read(codec->seg, &part, end) != CF_OK)
-        {
-            return;
-        }
-    }
-    else {
-        if (frame->where == CF_WHERE_INLINE) {
-            if (frame->size > CF_SLOT_INLINE) {
-                return;
-            }
-        }
-        else if (cf_codec_foreign(codec, frame)) {
-            data = cf_segment_at(codec->seg, frame->offset);
-        }
-        else {
-            return;
-        }
-        memcpy(end, data + frame->size - CF_TABLE_END, CF_TABLE_END);
-    }
-    if (cf_table_count(end, frame->size, &count) != CF_OK) {
-        return;
-    }
-    uint64_t table = frame->size - cf_table_size(count);
+    uint64_t table = size - cf_table_size(count);
     for (uint32_t i = 0; i < count; i++) {
         cf_place place;
         bool readonly;
-        char entry[CF_TABLE_ENTRY];
-        uint64_t at = table + (uint64_t)i * CF_TABLE_ENTRY;
-        if (spilled) {
-            part.offset = frame->offset + at;
-            part.size = CF_TABLE_ENTRY;
-            if (cf_spill_read(codec->seg, &part, entry) != CF_OK) {
-                return;
-            }
-        }
-        else {
-            memcpy(entry, data + at, CF_TABLE_ENTRY);
+        if (!read_part(codec, frame, inlined, table + (uint64_t)i * CF_TABLE_ENTRY, entry,
+                       CF_TABLE_ENTRY))
+        {
+            return;
         }
         if (cf_table_entry(entry, 0, &place, &readonly) == CF_OK
             && cf_codec_foreign(codec, &place))
