@@ -2,7 +2,8 @@
 
 codec_hook.c is compiled here: the codec of a parent and of a worker in one process, without
 a pool around them, so that a test sees what a message is made of and what becomes of its
-memory.
+memory.  Flags for the compiler from $CFUTURES_CFLAGS: with -fsanitize=address (and libasan
+in $LD_PRELOAD, PYTHONMALLOC=malloc) it is all checked.
 """
 import collections
 import datetime
@@ -10,6 +11,7 @@ import enum
 import gc
 import importlib.util
 import math
+import os
 import pickle
 import shlex
 import subprocess
@@ -48,7 +50,9 @@ def hook_file(tmp_path_factory):
             [*compiler, "-shared", "-fPIC", "-pthread", "-std=gnu11", "-O1", "-g",
              "-fvisibility=hidden", "-fno-strict-aliasing", "-Wall", "-Werror",
              f"-DCF_SERIALIZED={serialized}", f"-I{CSRC}",
-             f"-I{sysconfig.get_path('include')}", HOOK, *SOURCES, "-o", target],
+             f"-I{sysconfig.get_path('include')}",
+             *shlex.split(os.environ.get("CFUTURES_CFLAGS", "")), HOOK, *SOURCES,
+             "-o", target],
             capture_output=True, text=True, timeout=120)
     except FileNotFoundError:
         pytest.skip(f"there is no {compiler[0]} here to compile codec_hook.c")
@@ -403,7 +407,8 @@ def test_arrays_arrive_as_pickle_delivers_them(wire, name):
         b if memoryview(b).readonly else bytearray(b) for b in buffers])
     for got in (*send(wire, array), send_back(wire, array), send_back(wire, [array])[0]):
         assert type(got) is type(array) and got.dtype == array.dtype
-        assert got.shape == array.shape and got.flags.f_contiguous == expected.flags.f_contiguous
+        assert got.shape == array.shape
+        assert got.flags.f_contiguous == expected.flags.f_contiguous
         assert got.flags.writeable == expected.flags.writeable
         assert got.tolist() == array.tolist() if name == "objects" else (
             got.tobytes() == array.tobytes())
