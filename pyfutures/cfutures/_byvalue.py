@@ -51,16 +51,16 @@ _FAMILY = uuid.uuid4().bytes
 #: Which value of a global, which state of a class this process was sent last:
 #: (module, name) or class number -> digest.
 _applied: dict[object, bytes | None] = {}
-#: Goes up whenever something was applied: who finds it unchanged need not compare.
-_epoch = 0
+#: Holds another number whenever something was applied: who finds it unchanged need not
+#: compare.  The C core looks at the object in it.
+EPOCH = [0]
 #: In a forked child: the names in ``__main__`` and the addresses of their values as it began.
 _inherited: dict[str, int] = {}
 
 
 def _after_fork() -> None:
-    global _epoch
     _applied.clear()
-    _epoch += 1
+    _bump()
     _inherited.clear()
     _inherited.update((name, id(value)) for name, value in _main().items())
 
@@ -344,8 +344,7 @@ def _check_inherited(fn: types.FunctionType, name: str,
 
 
 def _bump() -> None:
-    global _epoch
-    _epoch += 1
+    EPOCH[0] += 1
 
 
 # ---- what something that was loaded relies on ----
@@ -373,17 +372,17 @@ class Loaded:
         if outer is not None:
             outer.update(needs)
         self.needs = needs
-        self.epoch = _epoch
+        self.epoch = EPOCH[0]
 
     def is_current(self) -> bool:
         """Whether globals and classes here are as this load made them.
 
         False if something else was sent since: then it must be loaded again.
         """
-        if self.epoch != _epoch:
+        if self.epoch != EPOCH[0]:
             if any(_applied.get(key) != digest for key, digest in self.needs.items()):
                 return False
-            self.epoch = _epoch
+            self.epoch = EPOCH[0]
         return True
 
 
@@ -549,8 +548,8 @@ def _make_code(args: tuple[Any, ...], filename: str, source: str) -> types.CodeT
 # ---- looking into it before it is sent ----
 
 # Kinds of checks, as in csrc/procs/checks.h.
-(CHECK_ITEM, CHECK_NO_ITEM, CHECK_CELL, CHECK_CODE, CHECK_DEFAULTS, CHECK_KWDEFAULTS,
- CHECK_ATTRIBUTES, CHECK_CLASS_ITEM, CHECK_CLASS_SIZE, CHECK_SIZE) = range(10)
+(CHECK_ITEM, CHECK_NO_ITEM, CHECK_CELL, CHECK_EMPTY_CELL, CHECK_CODE, CHECK_DEFAULTS,
+ CHECK_KWDEFAULTS, CHECK_ATTRIBUTES, CHECK_CLASS_ITEM, CHECK_CLASS_SIZE, CHECK_SIZE) = range(11)
 
 Check = tuple[int, Any, Any, Any]
 
@@ -564,7 +563,9 @@ def holds(check: Check) -> bool:
     elif kind == CHECK_NO_ITEM:
         return key not in container
     elif kind == CHECK_CELL:
-        found = cell_contents(container)
+        found = cell_contents(container.__closure__[key])
+    elif kind == CHECK_EMPTY_CELL:
+        return cell_contents(container.__closure__[key]) is ABSENT
     elif kind == CHECK_CODE:
         found = container.__code__
     elif kind == CHECK_DEFAULTS:
@@ -653,10 +654,13 @@ class Survey:
         add((CHECK_ATTRIBUTES, fn, None, len(fn.__dict__)))
         if fn.__dict__:
             self._check_dict(fn.__dict__)
-        for cell in fn.__closure__ or ():
+        for i, cell in enumerate(fn.__closure__ or ()):
             contents = cell_contents(cell)
-            add((CHECK_CELL, cell, None, contents))
-            self._rely_on(contents)
+            if contents is ABSENT:
+                add((CHECK_EMPTY_CELL, fn, i, None))
+            else:
+                add((CHECK_CELL, fn, i, contents))
+                self._rely_on(contents)
         if space is None or space == "__main__":
             self._functions.append((fn, space))
 
@@ -748,7 +752,7 @@ _UNCHANGING: frozenset[type] = frozenset({
     type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented),
     types.FunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
     types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
-    types.GenericAlias, types.UnionType, type(ABSENT), property, classmethod, staticmethod,
+    types.GenericAlias, types.UnionType, property, classmethod, staticmethod,
     _LruCache,
 })
 _UNCHANGING_NAMES = frozenset({

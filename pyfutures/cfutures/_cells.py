@@ -33,7 +33,7 @@ Check = tuple[int, Any, Any, Any]
 #: bytes, checks, volatile, name, digest (None: the checks tell everything)
 Description = tuple[bytes, list[Check], bool, str, bytes | None]
 
-_CHECK_ITEM, _CHECK_CLASS_ITEM = 0, 7       # csrc/procs/checks.h
+_CHECK_ITEM, _CHECK_CLASS_ITEM = 0, 8       # csrc/procs/checks.h
 
 
 def describe(fn: Callable[..., Any], digest: bytes | None = None) -> Description | bytes | None:
@@ -110,12 +110,13 @@ def _by_value(fn: Any, digest: bytes | None) -> Description | bytes:
         found = survey.digest()
         if survey.volatile and found == digest:
             return found
-        return survey.dump(), survey.checks, survey.volatile, _name(fn), found
+        checks = [] if survey.volatile else survey.checks
+        return survey.dump(), checks, survey.volatile, _name(fn), found
     except Exception:
         data = _inherited(fn)
         if data is None:
             raise
-    return data, _path_checks(fn), True, _name(fn), None
+    return data, [], True, _name(fn), None
 
 
 def _inherited(fn: Any) -> bytes | None:
@@ -157,16 +158,17 @@ def _from_main(name: str, fingerprint: Any) -> Any:
 def load_definition(data: Any) -> Any:
     """Make a function again, in a worker.
 
-    data: the bytes of a description.  Returns the function, or a tuple of the function
-    and something to call, without arguments, before the function is used again after
-    others were loaded: a false answer means that it must be loaded again.
+    data: the bytes of a description.  Returns the function, or a tuple: the function; what
+    to call, without arguments, before the function is used again after anything else was
+    loaded (a false answer means that it must be loaded again); a list whose item is another
+    object if there was anything.
     """
-    from cfutures._byvalue import Loaded
+    from cfutures._byvalue import EPOCH, Loaded
 
     loaded = Loaded(data)
     fn = loaded.value
     del loaded.value
-    return (fn, loaded.is_current) if loaded.needs else fn
+    return (fn, loaded.is_current, EPOCH) if loaded.needs else fn
 
 
 def load(data: Any) -> Any:

@@ -1,0 +1,593 @@
+/* The parent's table of definitions.
+
+   An entry belongs to a function object, which it does not keep alive: the callback of a
+   weak reference removes it.  At most ENTRIES are kept, and at most BYTES in their blocks
+   (but always the newest): the one that was used longest ago goes first.  So functions
+   that are re-defined again and again, and are kept alive by each other, do not add up.
+
+   Who describes a function (Python code, which can submit tasks and so come back here, and
+   lets other threads run) holds nothing but references of its own; what it found out is
+   put in the table as it is then. */
+#include "procs/defs.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "procs/checks.h"
+#include "py/block.h"
+
+#define ENTRIES 256u
+#define SPACE (2 * ENTRIES)             /* of the table; a power of two */
+#define BYTES (256u << 20)
+#define LARGE_COPY (256 * 1024)         /* from here on without the GIL */
+
+typedef struct {
+    cf_definition public;               /* first */
+    uint32_t holds;                     /* tasks, and the entry; the table's lock */
+    uint32_t block;                     /* of the parent's arena */
+    uint64_t size;
+} definition;
+
+/* All of it belongs to the table's lock. */
+typedef struct {
+    PyObject *fn;                       /* borrowed, or owned if it takes no weak reference */
+    PyObject *ref;                      /* weak reference, or NULL: `fn` is owned */
+    definition *current;                /* one hold */
+    cf_checks *checks;                  /* NULL: volatile, they would not tell everything */
+    PyObject *digest;                   /* bytes; NULL: it was sent by reference */
+    uint64_t key;                       /* the same for all definitions of this function */
+    uint64_t used;                      /* when: the table's clock */
+} entry;
+
+struct cf_defs {
+    cf_state *st;
+    cf_segment *seg;                    /* the pool's */
+    cf_codec *codec;                    /* the pool's */
+    PyObject *drop;                     /* callback of the weak references */
+    /* In builds with a GIL that guards what follows; never held over Python code. */
+    cf_spinlock lock;
+    uint64_t last_number, last_key, clock;
+    uint64_t bytes;                     /* in the blocks of the entries' definitions */
+    uint32_t count;
+    entry *table[SPACE];                /* open addressing, by address of `fn` */
+};
+
+static void
+lock(cf_defs *defs)
+{
+    if (!CF_SERIALIZED) {
+        cf_spinlock_lock(&defs->lock);
+    }
+}
+
+static void
+unlock(cf_defs *defs)
+{
+    if (!CF_SERIALIZED) {
+        cf_spinlock_unlock(&defs->lock);
+    }
+}
+
+/* ---- definitions ---- */
+
+typedef struct {
+    uint64_t size;
+    uint32_t block;
+    cf_place place;
+    bool warm;
+    cf_arena *arena;
+    cf_status status;
+} arena_request;
+
+static void
+arena_alloc(cf_arena *arena, void *arg)
+{
+    arena_request *r = arg;
+    r->arena = arena;
+    r->status = arena == NULL ? CF_AGAIN
+                              : cf_arena_alloc(arena, r->size, &r->place, &r->warm);
+}
+
+static void
+arena_free(cf_arena *arena, void *arg)
+{
+    cf_arena_free(arena, ((arena_request *)arg)->block);
+}
+
+static void
+definition_free(cf_defs *defs, definition *d)
+{
+    arena_request r = {.block = d->block};
+    /* In a forked child the block is the parent's. */
+    if (cf_load_relaxed(&defs->seg->mine)) {
+        cf_codec_with_arena(defs->codec, arena_free, &r);
+    }
+    Py_DECREF(d->public.name);
+    PyMem_Free(d);
+}
+
+/* In memory: length, the entry's key, bytes.  0; or -1 with an exception. */
+static int
+fill(const arena_request *r, uint64_t key, PyObject *bytes)
+{
+    uint64_t head[2] = {(uint64_t)PyBytes_GET_SIZE(bytes), key};
+    /* The arena is there as long as its pool, which the caller keeps. */
+    PyThreadState *ts = head[0] >= LARGE_COPY ? cf_gil_release() : NULL;
+    cf_status status = cf_arena_fill(r->arena, &r->place, r->warm, 0, head, sizeof head);
+    if (status == CF_OK) {
+        status = cf_arena_fill(r->arena, &r->place, r->warm, sizeof head,
+                               PyBytes_AS_STRING(bytes), head[0]);
+    }
+    int saved_errno = errno;
+    if (ts != NULL) {
+        cf_gil_take(ts);
+    }
+    if (status != CF_OK) {
+        errno = saved_errno;
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+    return 0;
+}
+
+/* With one hold, that of the caller.  0 and NULL: there is no room.  -1: an exception. */
+static int
+definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
+               definition **out)
+{
+    *out = NULL;
+    definition *d = PyMem_Calloc(1, sizeof *d);
+    if (d == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    d->size = 2 * sizeof(uint64_t) + (uint64_t)PyBytes_GET_SIZE(bytes);
+    arena_request r = {.size = d->size};
+    cf_codec_with_arena(defs->codec, arena_alloc, &r);
+    if (r.status != CF_OK) {
+        PyMem_Free(d);
+        return 0;
+    }
+    d->block = r.place.block;
+    d->holds = 1;
+    d->public.at = r.place.offset;
+    d->public.name = Py_NewRef(name);
+    if (fill(&r, key, bytes) < 0) {
+        definition_free(defs, d);
+        return -1;
+    }
+    lock(defs);
+    d->public.number = ++defs->last_number;
+    unlock(defs);
+    *out = d;
+    return 0;
+}
+
+static void
+let_go(cf_defs *defs, definition *d)
+{
+    lock(defs);
+    bool last = --d->holds == 0;
+    unlock(defs);
+    if (last) {
+        definition_free(defs, d);
+    }
+}
+
+void
+cf_defs_release(cf_defs *defs, cf_definition *d)
+{
+    let_go(defs, cf_container_of(d, definition, public));
+}
+
+/* ---- the table; the caller has the lock ---- */
+
+static uint32_t
+home_of(const PyObject *fn)
+{
+    /* Objects are aligned to 16; Fibonacci hashing spreads the rest. */
+    return (uint32_t)((((uint64_t)(uintptr_t)fn >> 4) * 0x9e3779b97f4a7c15u) >> 32)
+           & (SPACE - 1);
+}
+
+/* Where it is, or where it would go. */
+static uint32_t
+place_of(const cf_defs *defs, const PyObject *fn)
+{
+    uint32_t i = home_of(fn);
+    while (defs->table[i] != NULL && defs->table[i]->fn != fn) {
+        i = (i + 1) & (SPACE - 1);
+    }
+    return i;
+}
+
+static bool
+is_alive(const entry *e)
+{
+    if (e->ref == NULL) {
+        return true;
+    }
+#if PY_VERSION_HEX >= 0x030d0000
+    PyObject *fn;
+    bool alive = PyWeakref_GetRef(e->ref, &fn) > 0 && fn == e->fn;
+    /* It is the caller's argument, or not looked at: this is never the last reference. */
+    Py_XDECREF(fn);
+    return alive;
+#else
+    return PyWeakref_GET_OBJECT(e->ref) == e->fn;
+#endif
+}
+
+static entry *
+find(cf_defs *defs, PyObject *fn)
+{
+    entry *e = defs->table[place_of(defs, fn)];
+    return e != NULL && is_alive(e) ? e : NULL;
+}
+
+/* Take the entry at `i` out; what comes after it moves up where it may. */
+static entry *
+take_out(cf_defs *defs, uint32_t i)
+{
+    entry *e = defs->table[i];
+    defs->table[i] = NULL;
+    defs->count--;
+    defs->bytes -= e->current->size;
+    for (uint32_t j = (i + 1) & (SPACE - 1); defs->table[j] != NULL;
+         j = (j + 1) & (SPACE - 1))
+    {
+        uint32_t home = home_of(defs->table[j]->fn);
+        if (((j - home) & (SPACE - 1)) >= ((j - i) & (SPACE - 1))) {
+            defs->table[i] = defs->table[j];
+            defs->table[j] = NULL;
+            i = j;
+        }
+    }
+    return e;
+}
+
+/* An entry that has to go so that the table keeps to its limits, or NULL. */
+static entry *
+take_surplus(cf_defs *defs)
+{
+    if (defs->count <= ENTRIES && (defs->bytes <= BYTES || defs->count < 2)) {
+        return NULL;
+    }
+    uint32_t oldest = SPACE;
+    for (uint32_t i = 0; i < SPACE; i++) {
+        if (defs->table[i] != NULL
+            && (oldest == SPACE || defs->table[i]->used < defs->table[oldest]->used))
+        {
+            oldest = i;
+        }
+    }
+    return take_out(defs, oldest);
+}
+
+/* ---- entries ---- */
+
+/* It is in no table.  Can run Python code. */
+static void
+entry_free(cf_defs *defs, entry *e)
+{
+    if (e == NULL) {
+        return;
+    }
+    if (e->ref == NULL) {
+        Py_DECREF(e->fn);
+    }
+    Py_XDECREF(e->ref);
+    Py_XDECREF(e->digest);
+    if (e->checks != NULL) {
+        cf_checks_decref(e->checks);
+    }
+    if (e->current != NULL) {
+        let_go(defs, e->current);
+    }
+    PyMem_Free(e);
+}
+
+static entry *
+entry_new(cf_defs *defs, PyObject *fn)
+{
+    entry *e = PyMem_Calloc(1, sizeof *e);
+    if (e == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    e->fn = fn;
+    e->ref = PyWeakref_NewRef(fn, defs->drop);
+    if (e->ref == NULL) {
+        if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+            PyMem_Free(e);
+            return NULL;
+        }
+        PyErr_Clear();          /* it takes none: a method of a built-in type */
+        Py_INCREF(fn);
+    }
+    return e;
+}
+
+/* The callback: a function is garbage. */
+static PyObject *
+py_drop(PyObject *capsule, PyObject *ref)
+{
+    cf_defs *defs = PyCapsule_GetPointer(capsule, NULL);
+    if (defs == NULL) {
+        return NULL;
+    }
+    entry *e = NULL;
+    lock(defs);
+    for (uint32_t i = 0; e == NULL && i < SPACE; i++) {
+        if (defs->table[i] != NULL && defs->table[i]->ref == ref) {
+            e = take_out(defs, i);
+        }
+    }
+    unlock(defs);
+    entry_free(defs, e);
+    Py_RETURN_NONE;
+}
+
+/* ---- life ---- */
+
+cf_defs *
+cf_defs_new(cf_state *st, cf_segment *seg, cf_codec *codec)
+{
+    static PyMethodDef drop = {"drop_definition", py_drop, METH_O, NULL};
+    cf_defs *defs = PyMem_Calloc(1, sizeof *defs);
+    if (defs == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    defs->st = st;
+    defs->seg = seg;
+    defs->codec = codec;
+    PyObject *capsule = PyCapsule_New(defs, NULL, NULL);
+    if (capsule != NULL) {
+        defs->drop = PyCFunction_New(&drop, capsule);
+        Py_DECREF(capsule);
+    }
+    if (defs->drop == NULL) {
+        PyMem_Free(defs);
+        return NULL;
+    }
+    return defs;
+}
+
+void
+cf_defs_free(cf_defs *defs)
+{
+    for (uint32_t i = 0; i < SPACE; i++) {
+        /* What is dropped here can take out others, through py_drop(). */
+        while (defs->table[i] != NULL) {
+            entry_free(defs, take_out(defs, i));
+        }
+    }
+    Py_DECREF(defs->drop);
+    PyMem_Free(defs);
+}
+
+int
+cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg)
+{
+    for (uint32_t i = 0; i < SPACE; i++) {
+        entry *e = defs->table[i];
+        if (e == NULL) {
+            continue;
+        }
+        if (e->ref == NULL) {
+            Py_VISIT(e->fn);
+        }
+        if (e->checks != NULL) {
+            int r = cf_checks_traverse(e->checks, visit, arg);
+            if (r != 0) {
+                return r;
+            }
+        }
+    }
+    return 0;
+}
+
+/* ---- describing ---- */
+
+typedef struct {
+    PyObject *bytes, *name;     /* owned by `whole` */
+    PyObject *digest;           /* the same; NULL: none */
+    PyObject *whole;            /* the tuple (owned) */
+    cf_checks *checks;
+    bool is_volatile;
+} description;
+
+static void
+description_clear(description *d)
+{
+    if (d->checks != NULL) {
+        cf_checks_decref(d->checks);
+    }
+    Py_XDECREF(d->whole);
+}
+
+static int
+description_read(description *d, PyObject *fn, PyObject *whole)     /* steals */
+{
+    PyObject *checks, *digest;
+    int is_volatile;
+    *d = (description){.whole = whole};
+    if (!PyTuple_Check(whole)) {
+        PyErr_SetString(PyExc_TypeError, "describe() returned no tuple");
+    }
+    else if (PyArg_ParseTuple(whole, "SO!pUO", &d->bytes, &PyList_Type, &checks,
+                              &is_volatile, &d->name, &digest))
+    {
+        d->is_volatile = is_volatile;
+        d->digest = digest == Py_None ? NULL : digest;
+        d->checks = cf_checks_new(checks, fn);
+        if (d->checks != NULL) {
+            return 0;
+        }
+    }
+    description_clear(d);
+    return -1;
+}
+
+/* The same content as that of the digest? */
+static int
+is_same(const description *d, PyObject *digest)
+{
+    return d->digest != NULL && digest != NULL
+           ? PyObject_RichCompareBool(d->digest, digest, Py_EQ) : 0;
+}
+
+/* Put what was found out in the table.  `current` is what `d` says, whose hold is the
+   caller's; the entry has one of its own. */
+static int
+enter(cf_defs *defs, PyObject *fn, uint64_t key, description *d, definition *current)
+{
+    entry *fresh = entry_new(defs, fn);
+    if (fresh == NULL) {
+        return -1;
+    }
+    fresh->current = current;
+    if (!d->is_volatile) {
+        fresh->checks = d->checks;
+        d->checks = NULL;
+    }
+    fresh->digest = Py_XNewRef(d->digest);
+    fresh->key = key;
+    lock(defs);
+    current->holds++;
+    uint32_t i = place_of(defs, fn);
+    entry *old = defs->table[i] == NULL ? NULL : take_out(defs, i);
+    defs->table[place_of(defs, fn)] = fresh;
+    defs->count++;
+    defs->bytes += current->size;
+    fresh->used = ++defs->clock;
+    unlock(defs);
+    entry_free(defs, old);
+    for (;;) {
+        lock(defs);
+        entry *surplus = take_surplus(defs);
+        unlock(defs);
+        if (surplus == NULL) {
+            return 0;
+        }
+        entry_free(defs, surplus);
+    }
+}
+
+static void
+forget(cf_defs *defs, PyObject *fn)
+{
+    lock(defs);
+    uint32_t i = place_of(defs, fn);
+    entry *old = defs->table[i] == NULL ? NULL : take_out(defs, i);
+    unlock(defs);
+    entry_free(defs, old);
+}
+
+/* What the table knew of the function: everything owned. */
+typedef struct {
+    definition *current;        /* held */
+    PyObject *digest;
+    uint64_t key;
+} known;
+
+/* Describe `fn`; the definition, held, in *out, or NULL there.  0 or -1. */
+static int
+renew(cf_defs *defs, PyObject *fn, const known *k, definition **out)
+{
+    PyObject *whole = PyObject_CallFunctionObjArgs(
+        defs->st->describe, fn, k->digest == NULL ? Py_None : k->digest, NULL);
+    if (whole == NULL) {
+        return -1;
+    }
+    if (whole == Py_None) {
+        Py_DECREF(whole);
+        forget(defs, fn);
+        return 0;
+    }
+    if (PyBytes_Check(whole) && k->current != NULL) {
+        Py_DECREF(whole);       /* its content is what it was */
+        lock(defs);
+        k->current->holds++;
+        unlock(defs);
+        *out = k->current;
+        return 0;
+    }
+    description d;
+    if (description_read(&d, fn, whole) < 0) {
+        return -1;
+    }
+    int r = is_same(&d, k->digest);
+    if (r > 0 && k->current != NULL) {
+        lock(defs);
+        k->current->holds++;
+        unlock(defs);
+        *out = k->current;
+        r = 0;
+    }
+    else if (r == 0) {
+        r = definition_new(defs, k->key, d.bytes, d.name, out);
+    }
+    if (*out != NULL && enter(defs, fn, k->key, &d, *out) < 0) {
+        let_go(defs, *out);
+        *out = NULL;
+        r = -1;
+    }
+    description_clear(&d);
+    return r;
+}
+
+/* ---- for each task ---- */
+
+int
+cf_defs_hold(cf_defs *defs, PyObject *fn, cf_definition **out)
+{
+    *out = NULL;
+    if (PyMethod_Check(fn) || defs->st->describe == NULL) {
+        return 0;
+    }
+    known k = {0};
+    cf_checks *checks = NULL;
+    lock(defs);
+    entry *e = find(defs, fn);
+    if (e != NULL) {
+        e->used = ++defs->clock;
+        k.current = e->current;
+        k.current->holds++;
+        k.digest = Py_XNewRef(e->digest);
+        k.key = e->key;
+        if (e->checks != NULL) {
+            checks = e->checks;
+            cf_checks_incref(checks);
+        }
+    }
+    else {
+        k.key = ++defs->last_key;
+    }
+    unlock(defs);
+    definition *d = NULL;
+    int r = 0;
+    bool holds = checks != NULL && cf_checks_hold(checks);
+    if (holds) {
+        d = k.current;
+        k.current = NULL;
+    }
+    else {
+        r = renew(defs, fn, &k, &d);
+    }
+    /* Drop what is ours, with the exception put by. */
+    PyObject *exc = r < 0 ? PyErr_GetRaisedException() : NULL;
+    if (checks != NULL) {
+        cf_checks_decref(checks);
+    }
+    Py_XDECREF(k.digest);
+    if (k.current != NULL) {
+        let_go(defs, k.current);
+    }
+    if (exc != NULL) {
+        PyErr_SetRaisedException(exc);
+    }
+    *out = d == NULL ? NULL : &d->public;
+    return r;
+}
