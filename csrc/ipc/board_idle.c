@@ -201,12 +201,15 @@ unpark(cf_board *board, uint32_t number)
 }
 
 static cf_status
-sleep_until_called(cf_word *berth)
+sleep_until_called(cf_word *berth, cf_deadline until)
 {
     while (cf_load_acquire(berth) == PARKED) {
-        cf_status status = cf_wait32(berth, PARKED, CF_FOREVER, CF_SHARED);
+        cf_status status = cf_wait32(berth, PARKED, until, CF_SHARED);
         if (status == CF_INTR) {
             return status;
+        }
+        if (status == CF_TIMEDOUT) {
+            return CF_AGAIN;
         }
         if (status == CF_SYSTEM) {
             cf_yield();     /* no way to sleep here: at least let others run */
@@ -216,19 +219,34 @@ sleep_until_called(cf_word *berth)
 }
 
 cf_status
-cf_board_wait(cf_board *board, uint32_t number)
+cf_board_spin(cf_board *board, uint32_t number)
+{
+    int64_t start = cf_now();
+    if (must_leave(board, number)) {
+        cf_board_found(board, number);
+        return CF_TIMEDOUT;
+    }
+    if (!searches(board, number) || !spin_until_pushed(board)) {
+        return CF_AGAIN;
+    }
+    cf_spin_learn(&board->spin, start);
+    return CF_OK;
+}
+
+cf_status
+cf_board_sleep(cf_board *board, uint32_t number, cf_deadline until)
 {
     int64_t start = cf_now();
     cf_status status = CF_OK;
     bool leaves = must_leave(board, number);
-    if (!leaves && !(searches(board, number) && spin_until_pushed(board))) {
+    if (!leaves) {
         park(board, number);
         move_token(board, number + 1, 0);
         /* The last look; its partners are cf_board_push, cf_board_close and
            cf_board_dismiss.  If somebody else searches it is theirs to call us. */
         leaves = must_leave(board, number);
         if (!leaves && (cf_board_length(board) == 0 || !searches(board, number))) {
-            status = sleep_until_called(&board->records[number].berth);
+            status = sleep_until_called(&board->records[number].berth, until);
         }
         unpark(board, number);
         leaves = leaves || must_leave(board, number);
@@ -239,6 +257,13 @@ cf_board_wait(cf_board *board, uint32_t number)
         cf_board_found(board, number);
     }
     return leaves ? CF_TIMEDOUT : status;
+}
+
+cf_status
+cf_board_wait(cf_board *board, uint32_t number)
+{
+    cf_status status = cf_board_spin(board, number);
+    return status == CF_AGAIN ? cf_board_sleep(board, number, CF_FOREVER) : status;
 }
 
 void

@@ -112,6 +112,37 @@ handle_signals_between_tasks(void)
     }
 }
 
+static cf_status
+wait_on_board(worker *w, cf_deadline until)
+{
+    PyThreadState *ts = cf_gil_release();
+    cf_status status = cf_board_sleep(&w->board, w->number, until);
+    cf_gil_take(ts);
+    return status;
+}
+
+static cf_status
+sleep_on_board(worker *w)
+{
+    PyObject *r = PyObject_CallNoArgs(w->idle);
+    if (r == NULL) {
+        PyErr_WriteUnraisable(w->idle);
+    }
+    Py_XDECREF(r);
+    uint64_t live, idle = 0;
+    if (w->arena != NULL) {
+        cf_arena_usage(w->arena, &live, &idle);
+    }
+    if (idle > KEEP_BYTES) {
+        cf_status status = wait_on_board(w, cf_now() + QUIET_AFTER_NS);
+        if (status != CF_AGAIN) {
+            return status;
+        }
+        cf_arena_trim(w->arena, KEEP_BYTES);
+    }
+    return wait_on_board(w, CF_FOREVER);
+}
+
 static void
 work(worker *w, unsigned long max_tasks)
 {
@@ -126,14 +157,12 @@ work(worker *w, unsigned long max_tasks)
             continue;
         }
         cf_board_busy(&w->board, w->number, false);
-        PyObject *r = PyObject_CallNoArgs(w->idle);
-        if (r == NULL) {
-            PyErr_WriteUnraisable(w->idle);
-        }
-        Py_XDECREF(r);
         PyThreadState *ts = cf_gil_release();
-        cf_status status = cf_board_wait(&w->board, w->number);
+        cf_status status = cf_board_spin(&w->board, w->number);
         cf_gil_take(ts);
+        if (status == CF_AGAIN) {
+            status = sleep_on_board(w);
+        }
         handle_signals_between_tasks();
         if (status == CF_TIMEDOUT) {
             break;
