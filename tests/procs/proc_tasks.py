@@ -275,6 +275,18 @@ def make_lock():
     return threading.Lock()
 
 
+def echo_with_lock(value):
+    return [value, make_lock()]
+
+
+def make_deep(depth):
+    """A list in a list, `depth` times."""
+    value = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 class LoadsBadly:
     """Pickles, but does not unpickle: says `text`."""
 
@@ -287,6 +299,11 @@ class LoadsBadly:
 
 def _refuse(text):
     raise ArithmeticError(text)
+
+
+class CallableThatLoadsBadly(LoadsBadly):
+    def __call__(self):
+        return "called"
 
 
 class DumpsBadly:

@@ -233,7 +233,7 @@ def test_futures_dropped_before_between_and_after(cf, procs, door):
     assert finished[-1].result(GUARD) == 100
     del finished
     assert executor.submit(tasks.add, 1).result(GUARD) == 2
-    assert eventually(lambda: executor._unfinished() == 0)
+    assert eventually(lambda: len(executor._pending_work_items) == 0)
 
 
 def test_results_nobody_reads_do_not_keep_the_pool_from_ending(procs):
