@@ -33,8 +33,9 @@ typedef struct {
     PyObject *fn;                       /* borrowed, or owned if it takes no weak reference */
     PyObject *ref;                      /* weak reference, or NULL: `fn` is owned */
     definition *current;                /* one hold */
-    cf_checks *checks;                  /* NULL: volatile, they would not tell everything */
-    PyObject *digest;                   /* bytes; NULL: it was sent by reference */
+    cf_checks *checks;
+    bool is_volatile;                   /* the checks do not tell everything */
+    PyObject *survey;                   /* what describe() wants to see again; NULL: none */
     uint64_t key;                       /* the same for all definitions of this function */
     uint64_t used;                      /* when: the table's clock */
 } entry;
@@ -277,7 +278,7 @@ entry_free(cf_defs *defs, entry *e)
         Py_DECREF(e->fn);
     }
     Py_XDECREF(e->ref);
-    Py_XDECREF(e->digest);
+    Py_XDECREF(e->survey);
     if (e->checks != NULL) {
         cf_checks_decref(e->checks);
     }
@@ -378,6 +379,7 @@ cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg)
         if (e->ref == NULL) {
             Py_VISIT(e->fn);
         }
+        Py_VISIT(e->survey);
         if (e->checks != NULL) {
             int r = cf_checks_traverse(e->checks, visit, arg);
             if (r != 0) {
@@ -390,12 +392,14 @@ cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg)
 
 /* ---- describing ---- */
 
+/* What describe() says; all but `checks` belongs to `whole`. */
 typedef struct {
-    PyObject *bytes, *name;     /* owned by `whole` */
-    PyObject *digest;           /* the same; NULL: none */
     PyObject *whole;            /* the tuple (owned) */
-    cf_checks *checks;
+    PyObject *bytes;            /* NULL: those of the last time */
+    PyObject *name;
+    PyObject *survey;           /* NULL: none */
     bool is_volatile;
+    cf_checks *checks;          /* owned; NULL: handed on */
 } description;
 
 static void
@@ -410,32 +414,30 @@ description_clear(description *d)
 static int
 description_read(description *d, PyObject *fn, PyObject *whole)     /* steals */
 {
-    PyObject *checks, *digest;
+    PyObject *bytes, *checks, *survey;
     int is_volatile;
     *d = (description){.whole = whole};
     if (!PyTuple_Check(whole)) {
         PyErr_SetString(PyExc_TypeError, "describe() returned no tuple");
     }
-    else if (PyArg_ParseTuple(whole, "SO!pUO", &d->bytes, &PyList_Type, &checks,
-                              &is_volatile, &d->name, &digest))
+    else if (PyArg_ParseTuple(whole, "OO!pUO", &bytes, &PyList_Type, &checks,
+                              &is_volatile, &d->name, &survey))
     {
-        d->is_volatile = is_volatile;
-        d->digest = digest == Py_None ? NULL : digest;
-        d->checks = cf_checks_new(checks, fn);
-        if (d->checks != NULL) {
-            return 0;
+        if (bytes != Py_None && !PyBytes_Check(bytes)) {
+            PyErr_SetString(PyExc_TypeError, "describe() returned no bytes");
+        }
+        else {
+            d->bytes = bytes == Py_None ? NULL : bytes;
+            d->is_volatile = is_volatile;
+            d->survey = survey == Py_None ? NULL : survey;
+            d->checks = cf_checks_new(checks, fn);
+            if (d->checks != NULL) {
+                return 0;
+            }
         }
     }
     description_clear(d);
     return -1;
-}
-
-/* The same content as that of the digest? */
-static int
-is_same(const description *d, PyObject *digest)
-{
-    return d->digest != NULL && digest != NULL
-           ? PyObject_RichCompareBool(d->digest, digest, Py_EQ) : 0;
 }
 
 /* Put what was found out in the table.  `current` is what `d` says, whose hold is the
@@ -448,11 +450,10 @@ enter(cf_defs *defs, PyObject *fn, uint64_t key, description *d, definition *cur
         return -1;
     }
     fresh->current = current;
-    if (!d->is_volatile) {
-        fresh->checks = d->checks;
-        d->checks = NULL;
-    }
-    fresh->digest = Py_XNewRef(d->digest);
+    fresh->checks = d->checks;
+    d->checks = NULL;
+    fresh->is_volatile = d->is_volatile;
+    fresh->survey = Py_XNewRef(d->survey);
     fresh->key = key;
     lock(defs);
     current->holds++;
@@ -485,19 +486,67 @@ forget(cf_defs *defs, PyObject *fn)
     entry_free(defs, old);
 }
 
-/* What the table knew of the function: everything owned. */
+/* What the table knows of the function. */
 typedef struct {
-    definition *current;        /* held */
-    PyObject *digest;
+    definition *current;        /* held; NULL: nothing is known but `key` */
+    cf_checks *checks;          /* owned, as is the survey */
+    PyObject *survey;
+    bool is_volatile;
     uint64_t key;
 } known;
 
+static known
+look_up(cf_defs *defs, PyObject *fn)
+{
+    known k = {0};
+    lock(defs);
+    entry *e = find(defs, fn);
+    if (e != NULL) {
+        e->used = ++defs->clock;
+        k.current = e->current;
+        k.current->holds++;
+        k.checks = e->checks;
+        cf_checks_incref(k.checks);
+        k.survey = Py_XNewRef(e->survey);
+        k.is_volatile = e->is_volatile;
+        k.key = e->key;
+    }
+    else {
+        k.key = ++defs->last_key;
+    }
+    unlock(defs);
+    return k;
+}
+
+static void
+known_clear(cf_defs *defs, known *k)
+{
+    if (k->checks != NULL) {
+        cf_checks_decref(k->checks);
+    }
+    Py_XDECREF(k->survey);
+    if (k->current != NULL) {
+        let_go(defs, k->current);
+    }
+}
+
+/* The definition, held: k->current, whose hold goes to the caller. */
+static definition *
+take_current(known *k)
+{
+    definition *d = k->current;
+    k->current = NULL;
+    return d;
+}
+
 /* Describe `fn`; the definition, held, in *out, or NULL there.  0 or -1. */
 static int
-renew(cf_defs *defs, PyObject *fn, const known *k, definition **out)
+renew(cf_defs *defs, PyObject *fn, known *k, bool checked, definition **out)
 {
-    PyObject *whole = PyObject_CallFunctionObjArgs(
-        defs->st->describe, fn, k->digest == NULL ? Py_None : k->digest, NULL);
+    PyObject *args[] = {NULL, fn, k->survey == NULL ? Py_None : k->survey,
+                        checked ? Py_True : Py_False};
+    PyObject *whole = PyObject_Vectorcall(defs->st->describe, args + 1,
+                                          3 | PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
     if (whole == NULL) {
         return -1;
     }
@@ -506,28 +555,21 @@ renew(cf_defs *defs, PyObject *fn, const known *k, definition **out)
         forget(defs, fn);
         return 0;
     }
-    if (PyBytes_Check(whole) && k->current != NULL) {
-        Py_DECREF(whole);       /* its content is what it was */
-        lock(defs);
-        k->current->holds++;
-        unlock(defs);
-        *out = k->current;
+    if (whole == k->survey) {
+        Py_DECREF(whole);
+        *out = take_current(k);
         return 0;
     }
     description d;
     if (description_read(&d, fn, whole) < 0) {
         return -1;
     }
-    int r = is_same(&d, k->digest);
-    if (r > 0 && k->current != NULL) {
-        lock(defs);
-        k->current->holds++;
-        unlock(defs);
-        *out = k->current;
-        r = 0;
-    }
-    else if (r == 0) {
+    int r = 0;
+    if (d.bytes != NULL) {
         r = definition_new(defs, k->key, d.bytes, d.name, out);
+    }
+    else if (k->current != NULL) {
+        *out = take_current(k);
     }
     if (*out != NULL && enter(defs, fn, k->key, &d, *out) < 0) {
         let_go(defs, *out);
@@ -547,44 +589,19 @@ cf_defs_hold(cf_defs *defs, PyObject *fn, cf_definition **out)
     if (PyMethod_Check(fn) || defs->st->describe == NULL) {
         return 0;
     }
-    known k = {0};
-    cf_checks *checks = NULL;
-    lock(defs);
-    entry *e = find(defs, fn);
-    if (e != NULL) {
-        e->used = ++defs->clock;
-        k.current = e->current;
-        k.current->holds++;
-        k.digest = Py_XNewRef(e->digest);
-        k.key = e->key;
-        if (e->checks != NULL) {
-            checks = e->checks;
-            cf_checks_incref(checks);
-        }
-    }
-    else {
-        k.key = ++defs->last_key;
-    }
-    unlock(defs);
+    known k = look_up(defs, fn);
     definition *d = NULL;
     int r = 0;
-    bool holds = checks != NULL && cf_checks_hold(checks);
-    if (holds) {
-        d = k.current;
-        k.current = NULL;
+    bool checked = k.checks != NULL && cf_checks_hold(k.checks);
+    if (checked && !k.is_volatile) {
+        d = take_current(&k);
     }
     else {
-        r = renew(defs, fn, &k, &d);
+        r = renew(defs, fn, &k, checked, &d);
     }
-    /* Drop what is ours, with the exception put by. */
+    /* What is dropped may run Python code: with the exception put by. */
     PyObject *exc = r < 0 ? PyErr_GetRaisedException() : NULL;
-    if (checks != NULL) {
-        cf_checks_decref(checks);
-    }
-    Py_XDECREF(k.digest);
-    if (k.current != NULL) {
-        let_go(defs, k.current);
-    }
+    known_clear(defs, &k);
     if (exc != NULL) {
         PyErr_SetRaisedException(exc);
     }

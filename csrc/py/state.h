@@ -40,7 +40,7 @@
     X(add_callback_emulated)    /* (future, fn) -> bool: it was not too late */  \
     X(watch_foreign)        /* (future, waiter) -> bool: it is done already */   \
     X(unwatch_foreign)      /* (future, waiter) */                               \
-    X(describe)             /* (fn) -> (bytes, checks, volatile, name) or None */ \
+    X(describe)             /* _cells.py: what a worker needs to have a function */ \
     X(load_definition)      /* (bytes-like) -> callable */                        \
     X(pickler)              /* (file, buffer_callback): .dump(obj), .clear_memo() */ \
     X(loads)                /* (data, buffers=iterable) */                        \

@@ -1,4 +1,4 @@
-"""Functions and classes by value: what they are made of, and making them again.
+"""Functions and classes by value: how they are written, and made again.
 
 A function of ``__main__`` goes as its code, defaults, closure, and the globals that its
 code reads; functions and classes among those likewise.  In a worker it lives in the
@@ -20,15 +20,16 @@ globals of that module as the worker imports it.  Functions whose globals are no
 
 What comes back from a worker changes nothing in the parent's ``__main__``.  A class keeps
 its identity: it has a number, under which each process knows its own copy of it.
+
+Within a message, classes and the functions of ``__main__`` are *parcels*: pickles of their
+own, made once as long as nothing changes, which the receiver opens only if it does not
+have that state of it already.
 """
 from __future__ import annotations
 
 import builtins
-import dis
-import hashlib
 import io
 import linecache
-import multiprocessing
 import os
 import pickle
 import sys
@@ -36,111 +37,71 @@ import threading
 import types
 import uuid
 import weakref
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 
-from cfutures._pickle import MAIN_NAMES, Pickler, _LruCache, dumps, importable, loads
+from cfutures._lineage import (
+    EPOCH,
+    FAMILY,
+    apply,
+    inherited,
+    is_applied,
+    is_from_parent,
+    main_namespace,
+    was_applied,
+)
+from cfutures._pickle import MAIN_NAMES, Pickler, loads
+from cfutures._survey import Check, Sent, Survey, all_hold, global_names, portable
 
-# ---- who is who ----
-
-#: The same in a process and its forked children.
-_FAMILY = uuid.uuid4().bytes
-
-#: Which value of a global, which state of a class this process was sent last:
-#: (module, name) or class number -> digest.
-_applied: dict[object, bytes | None] = {}
-#: Holds another number whenever something was applied: who finds it unchanged need not
-#: compare.  The C core looks at the object in it.
-EPOCH = [0]
-#: In a forked child: the names in ``__main__`` and the addresses of their values as it began.
-_inherited: dict[str, int] = {}
-
-
-def _after_fork() -> None:
-    _applied.clear()
-    _bump()
-    _inherited.clear()
-    _inherited.update((name, id(value)) for name, value in _main().items())
+__all__ = ["Dump", "Loaded", "reduce_class", "reduce_code", "reduce_function"]
 
 
-os.register_at_fork(after_in_child=_after_fork)
+class Dump:
+    """What lasts as long as one dump: the pickler's memo keeps it alive.
+
+    It unpickles as the number of the process that sent it.
+    """
+
+    def __init__(self, survey: Survey | None = None) -> None:
+        self.values: dict[tuple[int, str], Sent] = {}
+        self.classes: dict[type, bytes] = {}
+        #: By address: globals that are no module's, and what is made of them.
+        self.spaces: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        if survey is not None:
+            self.learn(survey)
+
+    def learn(self, survey: Survey) -> None:
+        """Know the digests that a survey found."""
+        self.values.update(survey.values)
+        self.classes.update(survey.classes)
+
+    def __reduce__(self) -> Any:
+        return int, (os.getpid(),)
 
 
-def _main() -> dict[str, Any]:
-    return vars(sys.modules["__main__"])
+def _dump_of(pickler: Pickler) -> Dump:
+    dump = pickler.dump_reference and pickler.dump_reference()
+    if not dump:
+        dump = Dump()
+        pickler.dump_reference = weakref.ref(dump)
+    return dump
 
 
-def _from_parent(sender: int) -> bool:
-    parent = multiprocessing.parent_process()
-    return parent is not None and parent.pid == sender
+def dump(root: Any, survey: Survey) -> bytes:
+    """The pickle of a function or class, in one piece."""
+    file = io.BytesIO()
+    pickler = Pickler(file)
+    pickler.inline = True
+    known = Dump(survey)
+    pickler.dump_reference = weakref.ref(known)
+    pickler.dump(root)
+    return file.getvalue()
 
 
-_classes_lock = threading.Lock()
-#: Guarded by _classes_lock: classes that were sent or received, and their numbers.
-_class_of: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
-_number_of: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
-#: Classes that another process defined.
-_received: weakref.WeakSet[type] = weakref.WeakSet()
-
-
-def _class_number(cls: type) -> str:
-    with _classes_lock:
-        number = _number_of.get(cls)
-        if number is None:
-            number = _number_of[cls] = uuid.uuid4().hex
-            _class_of[number] = cls
-        return number
-
-
-# ---- what a function reads ----
-
-_GLOBAL_OPERATIONS = frozenset(
-    {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL",
-     # In the body of a class that the function makes.
-     "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
-#: Each process has its own.
-_NOT_SENT = frozenset({"__name__", "__builtins__", "__spec__", "__loader__", "__package__"})
-
-_reads: weakref.WeakKeyDictionary[types.CodeType, tuple[str, ...]] = weakref.WeakKeyDictionary()
-
-
-def global_names(code: types.CodeType) -> tuple[str, ...]:
-    """The global names that the code, and code inside it, may read, assign or delete."""
-    names = _reads.get(code)
-    if names is None:
-        found = dict.fromkeys(
-            step.argval for step in dis.get_instructions(code)
-            if step.opname in _GLOBAL_OPERATIONS and step.argval not in _NOT_SENT)
-        for constant in code.co_consts:
-            if isinstance(constant, types.CodeType):
-                found.update(dict.fromkeys(global_names(constant)))
-        names = _reads[code] = tuple(found)
-    return names
-
-
-def _attribute_names(code: types.CodeType) -> set[str]:
-    names = set(code.co_names)
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            names |= _attribute_names(constant)
-    return names
-
-
-def _submodules(code: types.CodeType, values: Iterator[object]) -> list[str]:
-    """Imported modules that the code reaches as attributes of packages."""
-    packages = [value.__name__ for value in values
-                if isinstance(value, types.ModuleType) and hasattr(value, "__path__")]
-    found: list[str] = []
-    names = _attribute_names(code) if packages else ()
-    for package in packages:        # grows
-        for name in names:
-            module = f"{package}.{name}"
-            if module in sys.modules and module not in found:
-                found.append(module)
-                packages.append(module)
-    return found
+# ---- functions: sending ----
 
 
 def space_name(space: dict[str, Any]) -> str | None:
@@ -156,68 +117,37 @@ def space_name(space: dict[str, Any]) -> str | None:
     return name
 
 
-# ---- sending ----
-
-ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT"})()
-
-
-class Dump:
-    """What lasts as long as one dump: the pickler's memo keeps it alive."""
-
-    def __init__(self, values: dict[tuple[int, str], Sent] | None = None,
-                 classes: dict[type, bytes] | None = None) -> None:
-        self.values = {} if values is None else values
-        self.classes = {} if classes is None else classes
-        self.spaces: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
-
-    def __reduce__(self) -> Any:
-        return int, (os.getpid(),)
-
-
-class Sent:
-    """A global and its digest; without a digest it could not be pickled."""
-
-    __slots__ = ("digest", "error", "value")
-
-    def __init__(self, value: Any, digest: bytes | None, error: str = "") -> None:
-        self.value = value
-        self.digest = digest
-        self.error = error
-
-
-def _dump_of(pickler: Pickler) -> Dump:
-    dump = pickler.dump_reference and pickler.dump_reference()
-    if not dump:
-        dump = Dump()
-        pickler.dump_reference = weakref.ref(dump)
-    return dump
-
-
 def reduce_function(pickler: Pickler, fn: types.FunctionType) -> Any:
     """How a Pickler writes a function by value."""
-    code = fn.__code__
-    name = space_name(fn.__globals__)
-    made_in: Any = name
-    imports: list[str] = []
-    values: list[tuple[str, bytes | None, Any]] = []
-    dump: Any = None
+    space = space_name(fn.__globals__)
     if pickler.survey is not None:
-        pickler.survey.meet_function(fn, name)
-    else:
-        dump = _dump_of(pickler)
-        if name is None:
-            # Functions with the same globals have the same globals again.
-            _, made_in = dump.spaces.setdefault(
-                id(fn.__globals__), (fn.__globals__, _new_space(fn.__globals__)))
-        if name is None or name == "__main__":
-            names = global_names(code)
-            values = list(_values(dump, fn, name, names))
-            imports = _submodules(code, (value for _, _, value in values))
+        pickler.survey.meet_function(fn, space)
+        return _function_parts(None, fn, space, [], [])
+    if not pickler.inline and space == "__main__" and fn.__closure__ is None:
+        parcel = _parcel(fn)
+        if parcel is None:
+            return MainReference(fn).__reduce__()
+        return _open_function, (parcel.survey.digest, parcel.data)
+    dump = _dump_of(pickler)
+    if space is not None and space != "__main__":
+        return _function_parts(dump, fn, space, [], [])
+    made_in: Any = space
+    if space is None:
+        # Functions that share their globals share them again.
+        _, made_in = dump.spaces.setdefault(
+            id(fn.__globals__), (fn.__globals__, _new_space(fn.__globals__)))
+    values = list(_values(dump, fn))
+    imports = _submodules(fn.__code__, (value for _, _, value in values))
+    return _function_parts(dump, fn, made_in, imports, values)
+
+
+def _function_parts(dump: Dump | None, fn: types.FunctionType, made_in: Any,
+                    imports: list[str], values: list[tuple[str, bytes | None, Any]]) -> Any:
     state = (
         dump, imports, values, fn.__defaults__, fn.__kwdefaults__, _annotations(fn),
         fn.__doc__, fn.__module__, fn.__qualname__, fn.__dict__,
     )
-    return (_make_function, (code, made_in, fn.__name__, fn.__closure__), state,
+    return (_make_function, (fn.__code__, made_in, fn.__name__, fn.__closure__), state,
             None, None, _set_function)
 
 
@@ -233,62 +163,66 @@ def _new_space(source: dict[str, Any]) -> dict[str, Any]:
     return {key: source[key] for key in kept if key in source}
 
 
-def _values(dump: Dump, fn: types.FunctionType, space: str | None,
-            names: tuple[str, ...]) -> Iterator[tuple[str, bytes | None, Any]]:
-    if any((id(fn.__globals__), name) not in dump.values
-           for name in names if name in fn.__globals__):
-        survey = Survey(fn)
-        dump.values.update(survey.values)
-        dump.classes.update(survey.classes)
+#: The digest of a value that is not sent.
+_NOT_PICKLED = b""
+
+
+def _values(dump: Dump, fn: types.FunctionType) -> Iterator[tuple[str, bytes | None, Any]]:
+    """Name, digest and value of each global that the function's code mentions.
+
+    The digest is None if there is none of that name, and _NOT_PICKLED if it cannot be sent.
+    """
+    space = fn.__globals__
+    names = global_names(fn.__code__)
+    if any((id(space), name) not in dump.values for name in names if name in space):
+        dump.learn(Survey(fn))
     for name in names:
-        sent = dump.values.get((id(fn.__globals__), name))
+        sent = dump.values.get((id(space), name))
         if sent is None:
-            yield name, None, None          # a builtin, or not there (any more)
+            yield name, None, None
         elif sent.digest is None:
-            yield name, b"", (_FAMILY, id(sent.value), sent.error)
+            yield name, _NOT_PICKLED, (FAMILY, id(sent.value), sent.error)
         else:
             yield name, sent.digest, portable(sent.value)
 
 
-def portable(value: Any) -> Any:
-    """A global or an attribute of a class, as it can be sent."""
-    if type(value) in _LOCKS:
-        return NewLock(_LOCKS[type(value)])
-    return value
+def _attribute_names(code: types.CodeType) -> set[str]:
+    names = set(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            names |= _attribute_names(constant)
+    return names
 
 
-class NewLock:
-    """Unpickles as a new lock."""
-
-    def __init__(self, make: Callable[[], Any]) -> None:
-        self.make = make
-
-    def __reduce__(self) -> Any:
-        return self.make, ()
-
-
-_LOCKS: dict[type, Callable[[], Any]] = {
-    type(threading.Lock()): threading.Lock,
-    type(threading.RLock()): threading.RLock,
-}
-
-
-# ---- receiving a function ----
+def _submodules(code: types.CodeType, values: Iterable[object]) -> list[str]:
+    """Imported modules that the code reaches as attributes of packages."""
+    packages = [value.__name__ for value in values
+                if isinstance(value, types.ModuleType) and hasattr(value, "__path__")]
+    names = sorted(_attribute_names(code)) if packages else ()
+    found: list[str] = []
+    for package in packages:        # grows
+        for name in names:
+            module = f"{package}.{name}"
+            if module in sys.modules and module not in found:
+                found.append(module)
+                packages.append(module)
+    return found
 
 
-def _make_function(code: types.CodeType, space: str | dict[str, Any] | None, name: str,
+# ---- functions: receiving ----
+
+
+def _make_function(code: types.CodeType, made_in: str | dict[str, Any] | None, name: str,
                    closure: tuple[types.CellType, ...] | None) -> types.FunctionType:
-    if space == "__main__":
-        made_in = _main()
-    elif isinstance(space, str):
-        __import__(space)
-        made_in = vars(sys.modules[space])
-    elif space is None:
-        made_in = {}
+    if made_in == "__main__":
+        space = main_namespace()
+    elif isinstance(made_in, str):
+        __import__(made_in)
+        space = vars(sys.modules[made_in])
     else:
-        made_in = space
-    made_in.setdefault("__builtins__", builtins)
-    return types.FunctionType(code, made_in, name, None, closure)
+        space = {} if made_in is None else made_in
+    space.setdefault("__builtins__", builtins)
+    return types.FunctionType(code, space, name, None, closure)
 
 
 def _set_function(fn: types.FunctionType, state: tuple[Any, ...]) -> None:
@@ -297,54 +231,84 @@ def _set_function(fn: types.FunctionType, state: tuple[Any, ...]) -> None:
     for name in imports:
         __import__(name)
     fn.__dict__.update(attributes)
-    if values:
-        _receive_values(fn, sender, values)
-
-
-def _receive_values(fn: types.FunctionType, sender: int,
-                    values: list[tuple[str, bytes | None, Any]]) -> None:
     space = fn.__globals__
-    shared = space is _main()
-    apply = not shared or _from_parent(sender)
     for name, digest, value in values:
-        key = ("__main__", name)
-        if digest == b"":
+        if digest == _NOT_PICKLED:
             _check_inherited(fn, name, value)
-        elif not apply:
-            # A result: the parent's own globals are not to be changed by it.
-            if digest is not None:
-                space.setdefault(name, value)
-        elif not shared:
+        elif space is not main_namespace():
             if digest is not None:
                 space[name] = value
-        else:
-            if _applied.get(key) != digest:
-                _bump()
-                if digest is not None:
-                    space[name] = value
-                elif key in _applied or id(space.get(name)) == _inherited.get(name):
-                    space.pop(name, None)
-                _applied[key] = digest
-            _need(key, digest)
+        elif is_from_parent(sender):
+            _receive_global(space, name, digest, value)
+        elif digest is not None:
+            # A result: what the parent has is not to be changed by it.
+            space.setdefault(name, value)
+
+
+def _receive_global(space: dict[str, Any], name: str, digest: bytes | None,
+                    value: Any) -> None:
+    key = ("__main__", name)
+    if not is_applied(key, digest):
+        if digest is not None:
+            space[name] = value
+        elif was_applied(key) or (name in inherited and id(space.get(name)) == inherited[name]):
+            space.pop(name, None)
+        apply(key, digest)
+    _need(key, digest)
 
 
 def _check_inherited(fn: types.FunctionType, name: str,
                      value: tuple[bytes, int, str]) -> None:
     family, address, error = value
-    problem = ""
-    if name not in fn.__globals__:
+    space = fn.__globals__
+    if name not in space:
         problem = "this process has nothing of that name"
-    elif (fn.__globals__ is _main() and family == _FAMILY and name in _inherited
-          and _inherited[name] == id(fn.__globals__[name]) != address):
+    elif (family == FAMILY and space is main_namespace()
+          and inherited.get(name, address) != address
+          and inherited[name] == id(space[name])):
         problem = "this process was started when it was another object"
-    if problem:
+    else:
+        return
+    raise pickle.UnpicklingError(
+        f"the global {name!r} that {fn.__qualname__}() uses cannot be pickled "
+        f"({error}), and {problem}")
+
+
+class MainReference:
+    """Unpickles as what ``__main__`` has under the name of a function or class.
+
+    For what cannot go by value: so a worker uses what it inherited, or made itself when
+    it imported the main script.
+    """
+
+    def __init__(self, subject: Any) -> None:
+        self.subject = subject
+
+    def __reduce__(self) -> Any:
+        code = getattr(self.subject, "__code__", None)
+        return _from_main, (self.subject.__qualname__, _fingerprint(code))
+
+
+def is_in_main(subject: Any) -> bool:
+    """Whether ``__main__`` has this very object under its name."""
+    found: Any = sys.modules["__main__"]
+    for step in subject.__qualname__.split("."):
+        found = getattr(found, step, None)
+    return subject.__module__ in MAIN_NAMES and found is subject
+
+
+def _fingerprint(code: types.CodeType | None) -> Any:
+    return code and (code.co_code, code.co_names, code.co_firstlineno, code.co_filename)
+
+
+def _from_main(name: str, fingerprint: Any) -> Any:
+    found: Any = sys.modules["__main__"]
+    for step in name.split("."):
+        found = getattr(found, step)
+    if _fingerprint(getattr(found, "__code__", None)) != fingerprint:
         raise pickle.UnpicklingError(
-            f"the global {name!r} that {fn.__qualname__}() uses cannot be pickled "
-            f"({error}), and {problem}")
-
-
-def _bump() -> None:
-    EPOCH[0] += 1
+            f"{name}() cannot be pickled, and was defined anew after this process started")
+    return found
 
 
 # ---- what something that was loaded relies on ----
@@ -363,15 +327,14 @@ class Loaded:
 
     def __init__(self, data: Any) -> None:
         outer = getattr(_loading, "needs", None)
-        needs: dict[object, bytes | None] = {}
-        _loading.needs = needs
+        self.needs: dict[Any, bytes | None] = {}
+        _loading.needs = self.needs
         try:
-            self.value = loads(data)
+            self.value: Any = loads(data)
         finally:
             _loading.needs = outer
         if outer is not None:
-            outer.update(needs)
-        self.needs = needs
+            outer.update(self.needs)
         self.epoch = EPOCH[0]
 
     def is_current(self) -> bool:
@@ -380,13 +343,89 @@ class Loaded:
         False if something else was sent since: then it must be loaded again.
         """
         if self.epoch != EPOCH[0]:
-            if any(_applied.get(key) != digest for key, digest in self.needs.items()):
+            if not all(is_applied(key, digest) for key, digest in self.needs.items()):
                 return False
             self.epoch = EPOCH[0]
         return True
 
 
+# ---- parcels ----
+
+
+class _Parcel:
+    def __init__(self, subject: Any) -> None:
+        self.survey = Survey(subject)
+        self.checks: list[Check] = self.survey.checks
+        self.data = dump(subject, self.survey)
+        self.survey.forget()
+
+    def is_true(self, subject: Any) -> bool:
+        """Whether it would come out again."""
+        return all_hold(self.checks) and (
+            not self.survey.volatile or self.survey.still_true(subject))
+
+
+_MOST_PARCELS = 64
+#: What was sent last: it is kept alive, so there are few, and older ones of the same name go.
+_parcels: OrderedDict[Any, _Parcel] = OrderedDict()
+_parcels_lock = threading.Lock()        # guards _parcels; nothing else is done under it
+
+
+def _parcel(subject: Any) -> _Parcel | None:
+    """The parcel of a function or class; None if it can only go by reference."""
+    with _parcels_lock:
+        known = _parcels.get(subject)
+    if known is not None and known.is_true(subject):
+        return known
+    try:
+        made = _Parcel(subject)
+    except Exception:
+        if is_in_main(subject):
+            return None
+        raise
+    with _parcels_lock:
+        old = [other for other in _parcels if other.__qualname__ == subject.__qualname__]
+    gone = [other for other in old if other is not subject and not is_in_main(other)]
+    dropped: list[object] = []          # their end may run Python code
+    with _parcels_lock:
+        dropped += [_parcels.pop(other, None) for other in gone]
+        _parcels[subject] = made
+        _parcels.move_to_end(subject)
+        if len(_parcels) > _MOST_PARCELS:
+            dropped.append(_parcels.popitem(last=False))
+    return made
+
+
+_MOST_OPENED = 64
+#: By digest: functions that were opened last.
+_opened: OrderedDict[bytes, Loaded] = OrderedDict()
+
+
+def _open_function(digest: bytes, data: bytes) -> Any:
+    loaded = _opened.get(digest)
+    if loaded is None or not loaded.is_current():
+        loaded = Loaded(data)
+        _opened[digest] = loaded
+        if len(_opened) > _MOST_OPENED:
+            _opened.popitem(last=False)
+    for key, needed in loaded.needs.items():
+        _need(key, needed)
+    return loaded.value
+
+
 # ---- classes ----
+
+_classes_lock = threading.Lock()
+#: Guarded by _classes_lock: classes that were sent or received, and their numbers.
+_class_of: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+_number_of: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+#: Classes that another process defined; the same guard.
+_received: weakref.WeakSet[type] = weakref.WeakSet()
+#: What came with a class last.
+_attributes_of: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+#: The parcel that a class came in last: its digest, and what it relied on.
+_opened_classes: weakref.WeakKeyDictionary[type, tuple[bytes, Loaded]] = (
+    weakref.WeakKeyDictionary())
 
 _helper = cloudpickle.Pickler(io.BytesIO(), protocol=5)
 _cloudpickle_table = cloudpickle.Pickler.dispatch_table
@@ -397,32 +436,35 @@ def cloudpickle_reduce(obj: Any) -> Any:
     return _cloudpickle_table[type(obj)](obj)
 
 
-def reduce_class(pickler: Pickler, cls: type) -> Any:
-    """How a Pickler writes a class by value.
+def _class_number(cls: type) -> str:
+    with _classes_lock:
+        number = _number_of.get(cls)
+        if number is None:
+            number = _number_of[cls] = uuid.uuid4().hex
+            _class_of[number] = cls
+        return number
 
-    In a message it is a pickle of its own, which is made once as long as nothing changes,
-    and which the receiver looks into only if it does not know this state of the class.
-    """
+
+def reduce_class(pickler: Pickler, cls: type) -> Any:
+    """How a Pickler writes a class by value."""
+    dump = None
+    digest = None
     if pickler.survey is not None:
         pickler.survey.meet_class(cls)
     elif not pickler.inline:
         parcel = _parcel(cls)
         if parcel is None:
-            return NotImplemented       # by reference: "not the same", or what a fork left
-        return _unpack_class, (_class_number(cls), parcel.digest, parcel.data,
-                               _dump_of(pickler))
-    make, args, state, _, _, set_state = _helper.reducer_override(cls)
-    # The last two are cloudpickle's number for it and something for its future.
-    args = (*args[:-2], None, None)
-    attributes, slots = state
-    attributes = {key: portable(value) for key, value in attributes.items()}
-    number = _class_number(cls)
-    digest = None
-    dump = None
-    if pickler.survey is None:
+            return MainReference(cls).__reduce__()
+        return _open_class, (_class_number(cls), parcel.survey.digest, parcel.data,
+                             _dump_of(pickler))
+    else:
         dump = _dump_of(pickler)
         digest = dump.classes.get(cls)
-    return (_make_class, (number, make, args),
+    make, args, (attributes, slots), _, _, set_state = _helper.reducer_override(cls)
+    attributes = {key: portable(value) for key, value in attributes.items()}
+    number = _class_number(cls)
+    # The last two arguments are cloudpickle's number for it and something for its future.
+    return (_make_class, (number, make, (*args[:-2], None, None)),
             (dump, number, digest, set_state, (attributes, slots)), None, None, _set_class)
 
 
@@ -438,91 +480,54 @@ def _make_class(number: str, make: Callable[..., type], args: tuple[Any, ...]) -
     return cls
 
 
-#: What a class was sent with last, to see what is gone.
-_attributes_of: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+def _is_ours(cls: type, sender: int) -> bool:
+    """Whether a state of the class that comes from there is none of our business."""
+    return cls not in _received and not is_from_parent(sender)
 
 
-def _set_class(cls: type, state: Any) -> None:
+def _set_class(cls: type, state: tuple[Any, ...]) -> None:
     sender, number, digest, set_state, attributes = state
-    if cls in _received or _from_parent(sender):
-        if _applied.get(number) != digest or digest is None:
-            _bump()
-            set_state(cls, attributes)
-            names = set(attributes[0])
-            for name in _attributes_of.get(cls, names) - names:
-                if name in vars(cls):
-                    delattr(cls, name)
-            _attributes_of[cls] = names
-            _applied[number] = digest
-        _need(number, digest)
+    if _is_ours(cls, sender):
+        return
+    if digest is None or not is_applied(number, digest):
+        set_state(cls, attributes)
+        names = set(attributes[0])
+        for name in _attributes_of.get(cls, names) - names:
+            if name in vars(cls):
+                delattr(cls, name)
+        _attributes_of[cls] = names
+        apply(number, digest)
+    _need(number, digest)
 
 
-class _Parcel:
-    def __init__(self, cls: type) -> None:
-        survey = Survey(cls)
-        self.digest = survey.digest()
-        self.checks = None if survey.volatile else survey.checks
-        self.data = survey.dump()
-
-
-_parcels: weakref.WeakKeyDictionary[type, _Parcel] = weakref.WeakKeyDictionary()
-
-
-def _parcel(cls: type) -> _Parcel | None:
-    known = _parcels.get(cls)
-    if known is not None and known.checks is not None and all(map(holds, known.checks)):
-        return known
-    try:
-        made = _Parcel(cls)
-    except Exception:
-        if importable_in_main(cls):
-            return None
-        raise
-    _parcels[cls] = made
-    return made
-
-
-def importable_in_main(obj: Any) -> bool:
-    """Whether it is found under its name in ``__main__``, by who has it there."""
-    found: Any = sys.modules["__main__"]
-    for step in obj.__qualname__.split("."):
-        found = getattr(found, step, None)
-    return obj.__module__ in MAIN_NAMES and found is obj
-
-
-_unpacked: weakref.WeakKeyDictionary[type, tuple[bytes, Loaded]] = weakref.WeakKeyDictionary()
-
-
-def _unpack_class(number: str, digest: bytes, data: bytes, sender: int) -> type:
+def _open_class(number: str, digest: bytes, data: bytes, sender: int) -> type:
     cls = _class_of.get(number)
     if cls is not None:
-        if cls not in _received and not _from_parent(sender):
-            return cls          # it is ours
-        known = _unpacked.get(cls)
-        if known is not None and known[0] == digest and known[1].is_current():
+        if _is_ours(cls, sender):
+            return cls
+        opened = _opened_classes.get(cls)
+        if opened is not None and opened[0] == digest and opened[1].is_current():
             return cls
     loaded = Loaded(data)
-    cls = loaded.value
-    del loaded.value            # it would keep its own entry alive
-    assert isinstance(cls, type)
-    _unpacked[cls] = (digest, loaded)
-    return cls
+    made: type = loaded.value
+    loaded.value = None         # or its own entry would keep it alive
+    _opened_classes[made] = (digest, loaded)
+    return made
 
 
 # ---- code ----
 
+#: By file name: linecache's entry, and what is sent for it.
+_sources: dict[str, tuple[Any, str]] = {}
+
 
 def reduce_code(code: types.CodeType) -> Any:
-    """A code object, with its source if it is not in a file."""
+    """A code object, with its source if that is in no file."""
     make, args = _cloudpickle_table[types.CodeType](code)
     source = _source(code.co_filename)
     if source is None:
         return make, args
     return _make_code, (args, code.co_filename, source)
-
-
-#: filename -> (linecache's entry, what is sent for it); at most some hundred.
-_sources: dict[str, tuple[Any, str]] = {}
 
 
 def _source(filename: str) -> str | None:
@@ -543,263 +548,3 @@ def _make_code(args: tuple[Any, ...], filename: str, source: str) -> types.CodeT
         linecache.cache[filename] = (
             len(source), None, source.splitlines(keepends=True), filename)
     return types.CodeType(*args)
-
-
-# ---- looking into it before it is sent ----
-
-# Kinds of checks, as in csrc/procs/checks.h.
-(CHECK_ITEM, CHECK_NO_ITEM, CHECK_CELL, CHECK_EMPTY_CELL, CHECK_CODE, CHECK_DEFAULTS,
- CHECK_KWDEFAULTS, CHECK_ATTRIBUTES, CHECK_CLASS_ITEM, CHECK_CLASS_SIZE, CHECK_SIZE) = range(11)
-
-Check = tuple[int, Any, Any, Any]
-
-
-def holds(check: Check) -> bool:
-    """Whether a check still holds (the C core has its own)."""
-    kind, container, key, value = check
-    found: Any
-    if kind == CHECK_ITEM:
-        found = container.get(key, ABSENT)
-    elif kind == CHECK_NO_ITEM:
-        return key not in container
-    elif kind == CHECK_CELL:
-        found = cell_contents(container.__closure__[key])
-    elif kind == CHECK_EMPTY_CELL:
-        return cell_contents(container.__closure__[key]) is ABSENT
-    elif kind == CHECK_CODE:
-        found = container.__code__
-    elif kind == CHECK_DEFAULTS:
-        found = container.__defaults__
-    elif kind == CHECK_KWDEFAULTS:
-        found = container.__kwdefaults__
-    elif kind == CHECK_ATTRIBUTES:
-        return len(container.__dict__) == value
-    elif kind == CHECK_CLASS_ITEM:
-        found = vars(container).get(key, ABSENT)
-    elif kind == CHECK_CLASS_SIZE:
-        return len(vars(container)) == value
-    else:
-        return len(container) == value
-    return found is value
-
-
-def cell_contents(cell: types.CellType) -> Any:
-    """What is in a cell, or ABSENT."""
-    try:
-        return cell.cell_contents
-    except ValueError:
-        return ABSENT
-
-
-class _Hash:
-    """The file of a pickler that only wants to know what it would have written."""
-
-    def __init__(self) -> None:
-        self.hash = hashlib.blake2b(digest_size=16)
-        self.write = self.hash.update
-
-    def buffer(self, buffer: Any) -> None:
-        self.hash.update(buffer.raw())
-
-
-class Survey:
-    """Everything that a function or class by value consists of.
-
-    values: its globals, and theirs.  checks: what must be as it is for that to be true;
-    `volatile`: it contains something that can change without any check telling.
-    """
-
-    def __init__(self, root: Any) -> None:
-        self.root = root
-        self.volatile = False
-        self.checks: list[Check] = []
-        self.values: dict[tuple[int, str], Sent] = {}
-        self.classes: dict[type, bytes] = {}
-        self._names: dict[tuple[int, str], None] = {}
-        self._met: dict[int, object] = {}
-        self._functions: list[tuple[types.FunctionType, str | None]] = []
-        self._classes: list[type] = []
-        self._root_digest = self._outline(root)
-        self._follow()
-
-    def _follow(self) -> None:
-        while self._functions or self._classes:
-            while self._classes:
-                cls = self._classes.pop()
-                self.classes[cls] = self._outline(cls)
-            if self._functions:
-                self._read_globals(*self._functions.pop())
-
-    def _outline(self, value: Any) -> bytes:
-        """The digest of a value without the globals of the functions in it."""
-        file = _Hash()
-        pickler = Pickler(file, file.buffer)
-        pickler.inline = True
-        pickler.survey = self
-        pickler.dump(value)
-        return file.hash.digest()
-
-    def meet_function(self, fn: types.FunctionType, space: str | None) -> None:
-        """A pickler writes this function."""
-        if id(fn) in self._met:
-            return
-        self._met[id(fn)] = fn
-        add = self.checks.append
-        add((CHECK_CODE, fn, None, fn.__code__))
-        add((CHECK_DEFAULTS, fn, None, fn.__defaults__))
-        add((CHECK_KWDEFAULTS, fn, None, fn.__kwdefaults__))
-        self._rely_on(fn.__defaults__)
-        if fn.__kwdefaults__ is not None:
-            self._check_dict(fn.__kwdefaults__)
-        add((CHECK_ATTRIBUTES, fn, None, len(fn.__dict__)))
-        if fn.__dict__:
-            self._check_dict(fn.__dict__)
-        for i, cell in enumerate(fn.__closure__ or ()):
-            contents = cell_contents(cell)
-            if contents is ABSENT:
-                add((CHECK_EMPTY_CELL, fn, i, None))
-            else:
-                add((CHECK_CELL, fn, i, contents))
-                self._rely_on(contents)
-        if space is None or space == "__main__":
-            self._functions.append((fn, space))
-
-    def _check_dict(self, container: dict[str, Any]) -> None:
-        self.checks.append((CHECK_SIZE, container, None, len(container)))
-        for key, value in container.items():
-            self.checks.append((CHECK_ITEM, container, key, value))
-            self._rely_on(value)
-
-    def _read_globals(self, fn: types.FunctionType, space: str | None) -> None:
-        for name in global_names(fn.__code__):
-            key = (id(fn.__globals__), name)
-            if key in self._names:
-                continue
-            self._names[key] = None
-            value = fn.__globals__.get(name, ABSENT)
-            if value is ABSENT:
-                self.checks.append((CHECK_NO_ITEM, fn.__globals__, name, None))
-                continue
-            self.checks.append((CHECK_ITEM, fn.__globals__, name, value))
-            self.values[key] = self._sent(value)
-
-    def _sent(self, value: Any) -> Sent:
-        before = len(self._functions), len(self._classes)
-        try:
-            digest = self._outline(portable(value))
-        except Exception as error:
-            # It stays at home, and what was met on the way was not met.
-            for fn, _ in self._functions[before[0]:]:
-                del self._met[id(fn)]
-            for cls in self._classes[before[1]:]:
-                del self._met[id(cls)]
-            del self._functions[before[0]:]
-            del self._classes[before[1]:]
-            return Sent(value, None, f"{type(error).__name__}: {error}")
-        if type(value) not in _LOCKS:
-            self._rely_on(value)
-        return Sent(value, digest)
-
-    def meet_class(self, cls: type) -> None:
-        """A pickler writes this class."""
-        if id(cls) in self._met:
-            return
-        self._met[id(cls)] = cls
-        self._classes.append(cls)
-        attributes = dict(vars(cls))
-        self.checks.append((CHECK_CLASS_SIZE, cls, None, len(attributes)))
-        for key, value in attributes.items():
-            self.checks.append((CHECK_CLASS_ITEM, cls, key, value))
-            if key not in _MADE_WITH_THE_CLASS and type(value) not in _LOCKS:
-                self._rely_on(value)
-
-    def _rely_on(self, value: Any) -> None:
-        if not self.volatile and not unchanging(value):
-            self.volatile = True
-
-    def digest(self) -> bytes:
-        """A digest of all that would be sent."""
-        whole = hashlib.blake2b(self._root_digest, digest_size=16)
-        for sent in self.values.values():
-            whole.update(sent.digest or b"%d" % id(sent.value))
-        for digest in self.classes.values():
-            whole.update(digest)
-        whole.update(repr([name for _, name in self._names]).encode())
-        return whole.digest()
-
-    def dump(self) -> bytes:
-        """The pickle of it."""
-        file = io.BytesIO()
-        pickler = Pickler(file)
-        pickler.inline = True
-        dump = Dump(self.values, self.classes)
-        pickler.dump_reference = weakref.ref(dump)
-        pickler.dump(self.root)
-        return file.getvalue()
-
-
-#: Attributes of a class that the class statement, a decorator or a metaclass makes, and
-#: nobody changes in place.
-_MADE_WITH_THE_CLASS = frozenset({
-    "__annotations__", "__annotations_cache__", "__dict__", "__weakref__", "__slots__",
-    "__orig_bases__", "__parameters__", "__dataclass_fields__", "__dataclass_params__",
-    "__match_args__", "__abstractmethods__", "_abc_impl", "_member_map_", "_member_names_",
-    "_value2member_map_", "_hashable_values_", "_unhashable_values_",
-    "_unhashable_values_map_", "_member_type_", "_field_defaults", "__static_attributes__",
-})
-
-_UNCHANGING: frozenset[type] = frozenset({
-    type(None), bool, int, float, complex, str, bytes, range, type(...), type(NotImplemented),
-    types.FunctionType, types.MethodDescriptorType, types.WrapperDescriptorType,
-    types.ClassMethodDescriptorType, types.GetSetDescriptorType, types.MemberDescriptorType,
-    types.GenericAlias, types.UnionType, property, classmethod, staticmethod,
-    _LruCache,
-})
-_UNCHANGING_NAMES = frozenset({
-    ("numpy", "ufunc"), ("re", "Pattern"), ("logging", "Logger"), ("logging", "RootLogger"),
-    ("datetime", "date"), ("datetime", "datetime"), ("datetime", "time"),
-    ("datetime", "timedelta"), ("datetime", "timezone"), ("decimal", "Decimal"),
-    ("fractions", "Fraction"), ("uuid", "UUID"), ("pathlib", "PosixPath"),
-    ("pathlib", "PurePosixPath"), ("pathlib._local", "PosixPath"),
-    ("pathlib._local", "PurePosixPath"), ("functools", "cached_property"),
-    ("enum", "property"), ("enum", "nonmember"), ("_collections", "_tuplegetter"),
-})
-
-
-def unchanging(value: Any, depth: int = 6) -> bool:
-    """Whether its pickle stays the same as long as the checks hold.
-
-    Numbers, strings, tuples of such, modules, functions and classes (which have checks of
-    their own), and some types that everybody uses as constants.
-    """
-    kind = type(value)
-    if kind in _UNCHANGING:
-        return True
-    if kind is tuple or kind is frozenset:
-        return depth > 0 and all(unchanging(item, depth - 1) for item in value)
-    if isinstance(value, type):
-        return True
-    if kind is types.ModuleType:
-        return sys.modules.get(value.__name__) is value
-    if kind is types.BuiltinFunctionType:
-        return value.__self__ is None or isinstance(value.__self__, types.ModuleType)
-    if kind.__module__ == "typing" or (kind.__module__, kind.__name__) in _UNCHANGING_NAMES:
-        return True
-    return _constant_instance(value, kind, depth)
-
-
-def _constant_instance(value: Any, kind: type, depth: int) -> bool:
-    enum = sys.modules.get("enum")
-    if enum is not None and isinstance(value, enum.Enum):
-        return unchanging(value._value_, depth - 1)
-    numpy = sys.modules.get("numpy")
-    if numpy is not None and isinstance(value, (numpy.generic, numpy.dtype)):
-        return kind.__module__.partition(".")[0] == "numpy" and not (
-            isinstance(value, numpy.void))
-    if issubclass(kind, tuple) and hasattr(kind, "_fields"):
-        # A named tuple; one with a dictionary can get attributes.
-        return not hasattr(value, "__dict__") and unchanging(tuple(value), depth)
-    return False
-
-
-__all__ = ["ABSENT", "Loaded", "Survey", "dumps", "holds", "importable", "unchanging"]

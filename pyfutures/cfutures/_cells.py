@@ -9,9 +9,9 @@ What a task sees of the globals that its function reads (and of those that funct
 classes which it uses read):
 
 * The value that they had when the task was submitted, also if it is a list or an array that
-  has changed in place since the last task: such values are looked through at each
-  submit.  Large data that does not change is better an argument, or a read-only
-  constant of an imported module.
+  has changed in place since the last task: such values are looked through at each submit.
+  Large data that does not change is better an argument, or an array that cannot be
+  written to (``a.flags.writeable = False``).
 * Unless the worker itself has assigned the name (an initializer, an earlier task): then its
   assignment stands, until the value in the parent changes.  What a task changes in place
   stays in its worker, too.
@@ -25,37 +25,46 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from cfutures import _lineage
 from cfutures._pickle import _LruCache, dumps, importable
 
-Check = tuple[int, Any, Any, Any]
-#: bytes, checks, volatile, name, digest (None: the checks tell everything)
-Description = tuple[bytes, list[Check], bool, str, bytes | None]
+if TYPE_CHECKING:
+    from cfutures._survey import Check, Survey
+
+__all__ = ["describe", "load", "load_definition", "travelling"]
 
 _CHECK_ITEM, _CHECK_CLASS_ITEM = 0, 8       # csrc/procs/checks.h
+_HEAP_TYPE = 1 << 9                         # Py_TPFLAGS_HEAPTYPE
+
+#: bytes (None: as last time), checks, volatile, name, survey (None: went by reference)
+Description = tuple["bytes | None", "list[Check]", bool, str, "Survey | None"]
 
 
-def describe(fn: Callable[..., Any], digest: bytes | None = None) -> Description | bytes | None:
+def describe(fn: Callable[..., Any], last: Survey | None = None,
+             checked: bool = False) -> Description | Survey | None:
     """What a worker needs to have `fn`, as of now.
 
-    fn: what is to be called.  digest: that of the last description, if there was one.
+    fn: what is to be called.  last: the survey of the last description, if there was one.
+    checked: the last description was volatile, and all of its checks hold.
 
-    Returns None if it has to be pickled with each task: instances, bound methods, partial
-    objects.  Returns `digest` if that is what would come out again and `fn` is volatile.
-    Else a tuple: the bytes for :func:`load_definition`; what must stay as it is for the
-    bytes to be true, as (kind, container, key, value); whether it must be described again
-    for each task; its qualified name; its digest.
+    Returns None if `fn` has to be pickled with each task: instances, bound methods, partial
+    objects.  Returns `last` if the last description is true.  Else a tuple: the bytes for
+    load_definition(), or None if they are those of the last time; what must stay as it is
+    for them to be true, as (kind, container, key, value); whether, with all that, it must
+    be described again for each task; its qualified name; its survey.
 
     Raises what pickling raises.
     """
     kind = type(fn)
-    if kind is types.FunctionType or isinstance(fn, type) or kind is _LruCache:
-        if importable(fn) or (isinstance(fn, type) and not fn.__flags__ & 1 << 9):
+    if kind is types.FunctionType or kind is _LruCache or (
+            isinstance(fn, type) and fn.__flags__ & _HEAP_TYPE):
+        if importable(fn):
             return _by_reference(fn)
-        return _by_value(fn, digest)
-    if kind in _PLAIN or _is_global(fn):
-        return dumps(fn), _path_checks(fn), False, _name(fn), None
+        return _by_value(fn, last, checked)
+    if isinstance(fn, type) or kind in _PLAIN or _is_global(fn):
+        return _by_reference(fn)
     return None
 
 
@@ -65,13 +74,13 @@ _PLAIN = (types.MethodDescriptorType, types.WrapperDescriptorType,
 
 def _is_global(fn: Any) -> bool:
     """A function of C code that is pickled by its name."""
-    if type(fn) is types.BuiltinFunctionType:
+    kind = type(fn)
+    if kind is types.BuiltinFunctionType:
         return importable(fn)
-    if type(fn).__module__ == "numpy" and type(fn).__name__ == "ufunc":
+    if kind.__module__ == "numpy" and kind.__name__ == "ufunc":
         return True
-    # Cython's functions, and others like them, reduce to their name.
-    return (type(fn).__name__ == "cython_function_or_method"
-            and hasattr(fn, "__module__") and importable(fn))
+    # Cython's functions reduce to their name.
+    return kind.__name__ == "cython_function_or_method" and importable(fn)
 
 
 def _name(fn: Any) -> str:
@@ -102,57 +111,24 @@ def _path_checks(fn: Any) -> list[Check]:
     return checks
 
 
-def _by_value(fn: Any, digest: bytes | None) -> Description | bytes:
+def _by_value(fn: Any, last: Survey | None, checked: bool) -> Description | Survey:
     from cfutures import _byvalue
+    from cfutures._survey import Survey
 
+    if last is not None and checked and last.still_true(fn):
+        return last
     try:
-        survey = _byvalue.Survey(fn)
-        found = survey.digest()
-        if survey.volatile and found == digest:
-            return found
-        checks = [] if survey.volatile else survey.checks
-        return survey.dump(), checks, survey.volatile, _name(fn), found
+        survey = Survey(fn)
+        same = last is not None and last.digest == survey.digest
+        data = None if same else _byvalue.dump(fn, survey)
     except Exception:
-        data = _inherited(fn)
-        if data is None:
+        if not _byvalue.is_in_main(fn):
             raise
-    return data, [], True, _name(fn), None
-
-
-def _inherited(fn: Any) -> bytes | None:
-    """By reference to the worker's own ``__main__``, as the standard library would."""
-    from cfutures import _byvalue
-
-    if not _byvalue.importable_in_main(fn):
-        return None
-    return dumps(_FromMain(fn))
-
-
-class _FromMain:
-    """Unpickles as what ``__main__`` has under the function's name."""
-
-    def __init__(self, fn: Any) -> None:
-        self.fn = fn
-
-    def __reduce__(self) -> Any:
-        return _from_main, (self.fn.__qualname__,
-                            _fingerprint(getattr(self.fn, "__code__", None)))
-
-
-def _fingerprint(code: types.CodeType | None) -> Any:
-    if code is None:
-        return None
-    return code.co_code, code.co_names, code.co_firstlineno, code.co_filename
-
-
-def _from_main(name: str, fingerprint: Any) -> Any:
-    found: Any = sys.modules["__main__"]
-    for step in name.split("."):
-        found = getattr(found, step)
-    if _fingerprint(getattr(found, "__code__", None)) != fingerprint:
-        raise AttributeError(
-            f"{name}() cannot be pickled, and was defined anew after this process started")
-    return found
+        # As the standard library would, for a worker that has it already.
+        return dumps(_byvalue.MainReference(fn)), _path_checks(fn), False, _name(fn), None
+    checks = survey.checks
+    survey.forget()
+    return data, checks, survey.volatile, _name(fn), survey
 
 
 def load_definition(data: Any) -> Any:
@@ -163,15 +139,46 @@ def load_definition(data: Any) -> Any:
     loaded (a false answer means that it must be loaded again); a list whose item is another
     object if there was anything.
     """
-    from cfutures._byvalue import EPOCH, Loaded
+    from cfutures._byvalue import Loaded
 
     loaded = Loaded(data)
     fn = loaded.value
-    del loaded.value
-    return (fn, loaded.is_current, EPOCH) if loaded.needs else fn
+    loaded.value = None
+    return (fn, loaded.is_current, _lineage.EPOCH) if loaded.needs else fn
 
 
 def load(data: Any) -> Any:
     """As load_definition(), the function alone."""
     loaded = load_definition(data)
     return loaded[0] if type(loaded) is tuple else loaded
+
+
+class Travelling:
+    """A function that is made when it is called, in the process that calls it."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def __call__(self, *args: Any) -> Any:
+        return load(self._data)(*args)
+
+
+def travelling(fn: Callable[..., Any], forked: bool) -> Callable[..., Any]:
+    """What to give to a new process as its initializer instead of `fn`.
+
+    forked: it will be a fork of this one.
+
+    It must be called in that process, and not be made there before its time.  A forked
+    process needs it as well: what an initializer assigns to globals must be told from
+    what the parent has assigned, and that is known of globals that were sent.
+    """
+    try:
+        description = describe(fn)
+        if isinstance(description, tuple) and description[0] is not None:
+            return Travelling(description[0])
+        # With its state: a forked process has that itself.
+        return fn if forked else Travelling(dumps(fn))
+    except Exception:
+        # multiprocessing's own way of pickling can do more (locks), and its error is the
+        # one to raise.
+        return fn

@@ -33,7 +33,8 @@ from multiprocessing.reduction import ForkingPickler
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    from cfutures._byvalue import Dump, Survey
+    from cfutures._byvalue import Dump
+    from cfutures._survey import Survey, _Quiet
 
 __all__ = ["Pickler", "importable", "loads", "pack_exception", "pickler"]
 
@@ -132,6 +133,7 @@ def _import(name: str) -> types.ModuleType:
 def _reduce_memoryview(view: memoryview) -> Any:
     """A memoryview of the same shape and format, on memory of its own."""
     data: Any
+    shape = view.shape or ()
     if view.contiguous and view.nbytes and (view.c_contiguous or view.ndim < 2):
         data = pickle.PickleBuffer(view)
     else:
@@ -139,15 +141,18 @@ def _reduce_memoryview(view: memoryview) -> Any:
     if view.format == "B" and view.ndim == 1:
         return memoryview, (data,)
     # memoryview.cast() knows the formats of the struct module's native single letters.
-    if len(view.format.lstrip("@")) != 1 or 0 in view.shape:
+    if len(view.format.lstrip("@")) != 1 or 0 in shape:
         raise TypeError(f"cannot pickle 'memoryview' object with format {view.format!r} "
-                        f"and shape {view.shape}")
-    return _cast_memoryview, (data, view.format, view.shape)
+                        f"and shape {shape}")
+    return _cast_memoryview, (data, view.format, shape)
 
 
 def _cast_memoryview(data: Any, format: str, shape: tuple[int, ...]) -> memoryview:
-    flat = memoryview(data).cast("B")
-    return flat if format == "B" and len(shape) == 1 else flat.cast(format, shape)
+    flat: Any = memoryview(data).cast("B")
+    made: memoryview = flat
+    if format != "B" or len(shape) != 1:
+        made = flat.cast(format, shape)
+    return made
 
 
 def _reduce_lru_cache(obj: Any) -> Any:
@@ -209,10 +214,10 @@ class Pickler(pickle.Pickler):
     It can be used for many dumps, with clear_memo() in between.
     """
 
-    #: Classes that go by value are written here, not wrapped up (see _byvalue).
+    #: Functions and classes that go by value are written here, not as parcels.
     inline = False
-    #: The inquiry that this pickler is part of, which wants to see functions and classes.
-    survey: Survey | None = None
+    #: Only a digest is wanted, and this wants to know what functions and classes there are.
+    survey: Survey | _Quiet | None = None
 
     def __init__(self, file: _Writable, buffer_callback: Callable[[Any], object] | None = None,
                  ) -> None:
@@ -316,7 +321,8 @@ def _unpack_failure(data: bytes, traceback: str, about: str) -> BaseException:
         exc = pickle.UnpicklingError(
             f"the exception that the task raised cannot be unpickled "
             f"({type(error).__name__}: {error}); it was {about}")
-    return _rebuild_exc(exc, traceback)  # type: ignore[no-any-return]
+    rebuilt: BaseException = _rebuild_exc(exc, traceback)
+    return rebuilt
 
 
 def pack_exception(exc: BaseException) -> object:
@@ -332,7 +338,8 @@ def pack_exception(exc: BaseException) -> object:
     """
     about = _describe(exc)
     # The standard library's class writes the traceback, so that it looks the same.
-    traceback: str = _ExceptionWithTraceback(exc, exc.__traceback__).tb
+    standard: Any = _ExceptionWithTraceback
+    traceback: str = standard(exc, exc.__traceback__).tb
     try:
         data = _dump_exception(exc)
     except Exception as error:

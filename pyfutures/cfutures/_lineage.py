@@ -1,0 +1,64 @@
+"""Which process this is to those that it exchanges code with, and what it was sent.
+
+Kept apart from what uses it because a forked child must know how it began even if its
+parent had sent no code by then.
+"""
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+import uuid
+from collections.abc import Hashable
+from typing import Any
+
+#: The same in a process and its forked children.
+FAMILY = uuid.uuid4().bytes
+
+#: In a forked child: the names in ``__main__`` and the addresses of their values as it began.
+inherited: dict[str, int] = {}
+
+#: Which value of a global, which state of a class was set here last because another process
+#: sent it: key -> digest (None: it was sent that there is none).
+_applied: dict[Hashable, bytes | None] = {}
+
+#: Holds another object after each change of what is applied: who finds it unchanged need
+#: not compare.  The C core looks at it, too.
+EPOCH = [0]
+
+
+def main_namespace() -> dict[str, Any]:
+    """The globals of ``__main__``."""
+    return vars(sys.modules["__main__"])
+
+
+def is_from_parent(sender: int) -> bool:
+    """Whether the process with this number is the one that started this worker."""
+    parent = multiprocessing.parent_process()
+    return parent is not None and parent.pid == sender
+
+
+def is_applied(key: Hashable, digest: bytes | None) -> bool:
+    """Whether that is what was applied last under `key`."""
+    return key in _applied and _applied[key] == digest
+
+
+def was_applied(key: Hashable) -> bool:
+    """Whether anything was ever applied under `key`."""
+    return key in _applied
+
+
+def apply(key: Hashable, digest: bytes | None) -> None:
+    """Note what is applied now."""
+    _applied[key] = digest
+    EPOCH[0] += 1
+
+
+def _after_fork() -> None:
+    _applied.clear()
+    EPOCH[0] += 1
+    inherited.clear()
+    inherited.update((name, id(value)) for name, value in main_namespace().items())
+
+
+os.register_at_fork(after_in_child=_after_fork)
