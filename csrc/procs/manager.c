@@ -58,7 +58,7 @@ list_ready(const int *fds, const bool *ready, Py_ssize_t count)
 static bool
 has_lasts(cf_procpool *pool)
 {
-    for (uint32_t i = 0; i < pool->enlisted; i++) {
+    for (uint32_t i = 0; i < cf_load_relaxed(&pool->enlisted); i++) {
         if (cf_roster_is_last(pool, i)) {
             return true;
         }
@@ -94,7 +94,7 @@ cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until)
         }
         cf_status status = CF_OK;
         uint64_t pushed = pool->board.tail;
-        cf_deadline end = pool->quiet ? CF_FOREVER : cf_now() + QUIET_AFTER_NS;
+        cf_deadline end = cf_load_relaxed(&pool->quiet) ? CF_FOREVER : cf_now() + QUIET_AFTER_NS;
         PyThreadState *ts = cf_gil_release();
         if (cf_board_manager_sleeps(&pool->board)) {
             status = cf_poll(all, ready, (int)count + 1, end < until ? end : until);
@@ -107,7 +107,7 @@ cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until)
         if (status == CF_TIMEDOUT && end < until) {
             status = CF_OK;
             if (pool->board.tail == pushed) {
-                pool->quiet = true;
+                cf_store_relaxed(&pool->quiet, 1);
                 cf_procpool_trim(pool, KEEP_BYTES);
             }
         }

@@ -62,7 +62,7 @@ cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t threshold)
     pool->remote.ops = &cf_procpool_ops;
     pool->st = st;
     pool->owners = 1;
-    pool->quiet = true;
+    cf_store_relaxed(&pool->quiet, 1);
     pool->module = Py_NewRef(module);
     /* More records than workers: one that is gone may have left results behind, which
        others read, and its successor may start before it has ended. */
@@ -137,8 +137,12 @@ cf_procpool_take_slot(cf_procpool *pool)
     }
     if (slot != CF_NO_SLOT) {
         pool->live++;
-        pool->tasks[slot] =
-            (cf_task){.block = CF_NO_BLOCK, .buffers = CF_NO_BLOCK};
+        cf_task *task = &pool->tasks[slot];
+        task->watcher = NULL;
+        task->definition = NULL;
+        task->extra = NULL;
+        task->block = task->buffers = CF_NO_BLOCK;
+        cf_store_relaxed(&task->flags, 0);
     }
     cf_procpool_unlock(pool);
     return slot;
@@ -147,30 +151,30 @@ cf_procpool_take_slot(cf_procpool *pool)
 void
 cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
 {
-    cf_task task = pool->tasks[slot];
+    cf_task *task = &pool->tasks[slot];
     cf_slot *shared = cf_board_slot(&pool->board, slot);
-    if (!(task.flags & (CF_TASK_FETCHED | CF_TASK_ENDED))
+    if (!cf_task_is(task, CF_TASK_FETCHED | CF_TASK_ENDED)
         && (cf_load_acquire(&shared->word) & CF_SLOT_DONE))
     {
         cf_slot copy = *shared;
         cf_discard_result(pool->codec, &copy);
     }
     cf_place place = {0, 0, CF_WHERE_INLINE, 0};
-    if (task.block != CF_NO_BLOCK) {
-        place = (cf_place){0, 0, 1, task.block};
+    if (task->block != CF_NO_BLOCK) {
+        place = (cf_place){0, 0, 1, task->block};
     }
-    if (task.extra != NULL) {
-        Py_XDECREF(task.extra->error);
-        if (task.extra->spilled.where == CF_WHERE_SPILL) {
-            place = task.extra->spilled;
+    if (task->extra != NULL) {
+        Py_XDECREF(task->extra->error);
+        if (task->extra->spilled.where == CF_WHERE_SPILL) {
+            place = task->extra->spilled;
         }
-        PyMem_RawFree(task.extra);
+        PyMem_RawFree(task->extra);
     }
-    if (place.where != CF_WHERE_INLINE || task.buffers != CF_NO_BLOCK) {
-        cf_message_release(pool->codec, &place, task.buffers);
+    if (place.where != CF_WHERE_INLINE || task->buffers != CF_NO_BLOCK) {
+        cf_message_release(pool->codec, &place, task->buffers);
     }
-    if (task.definition != NULL) {
-        cf_defs_release(pool->defs, task.definition);
+    if (task->definition != NULL) {
+        cf_defs_release(pool->defs, task->definition);
     }
     cf_procpool_lock(pool);
     cf_board_free(&pool->board, slot);
@@ -189,7 +193,7 @@ cf_procpool_settle(cf_procpool *pool, uint32_t slot)
     cf_procpool_lock(pool);
     FutureObject *f = task->watcher;
     task->watcher = NULL;
-    bool let_go = (task->flags & CF_TASK_LET_GO) != 0;
+    bool let_go = cf_task_is(task, CF_TASK_LET_GO);
     cf_procpool_unlock(pool);
     if (let_go) {
         cf_procpool_free_slot(pool, slot);
@@ -290,7 +294,7 @@ cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error)
     if (extra != NULL && extra->error == NULL) {
         extra->error = Py_NewRef(error);        /* before the word: see procpool_look() */
     }
-    bool watched = task->watcher != NULL || (task->flags & CF_TASK_LET_GO);
+    bool watched = task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO);
     if (cf_board_cancel(&pool->board, slot)) {
         if (watched) {          /* such a slot is never announced */
             cf_procpool_settle(pool, slot);
@@ -298,11 +302,12 @@ cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error)
         return true;
     }
     word = cf_load_acquire(cf_procpool_word(pool, slot));
-    task->flags |= CF_TASK_ENDED;
+    cf_task_flag(task, CF_TASK_ENDED);
     if ((word & CF_SLOT_TAKEN) && cf_board_fail(&pool->board, slot, CF_SLOT_WORKER(word))) {
         return true;
     }
-    task->flags &= ~(uint32_t)CF_TASK_ENDED;        /* its worker was faster */
+    atomic_fetch_and_explicit(&task->flags, ~(uint32_t)CF_TASK_ENDED,
+                              memory_order_relaxed);    /* its worker was faster */
     return false;
 }
 
@@ -321,7 +326,7 @@ cf_procpool_cancel_queued(cf_procpool *pool)
     for (uint32_t slot = 0; slot < pool->used; slot++) {
         cf_task *task = &pool->tasks[slot];
         if (cf_board_cancel(&pool->board, slot)
-            && (task->watcher != NULL || (task->flags & CF_TASK_LET_GO)))
+            && (task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO)))
         {
             cf_procpool_settle(pool, slot);
         }
@@ -459,7 +464,7 @@ slot_crowded(void *arg)
     cf_procpool *pool = ((slot_wait *)arg)->pool;
     return cf_load_relaxed(&pool->running) >= (uint32_t)pool->st->cpus
         && cf_board_length(&pool->board) > 0
-        && cf_board_idle(&pool->board, pool->enlisted) == 0;
+        && cf_board_idle(&pool->board, cf_load_relaxed(&pool->enlisted)) == 0;
 }
 
 /* Callers of result() and wait() on process pools, all of the process. */
@@ -534,7 +539,7 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
     }
     /* A copy: what the worker could still scribble over is read once. */
     cf_slot copy = *cf_board_slot(&pool->board, slot.number);
-    task->flags |= CF_TASK_FETCHED;
+    cf_task_flag(task, CF_TASK_FETCHED);
     bool raised = (cf_load_relaxed(&copy.word) & CF_SLOT_FAILED) != 0;
     PyObject *result = cf_decode_result(pool->codec, &copy);
     if (result == NULL) {
@@ -553,7 +558,7 @@ procpool_let_go(cf_remote *remote, cf_remote_slot slot)
     }
     cf_task *task = &pool->tasks[slot.number];
     cf_procpool_lock(pool);
-    task->flags |= CF_TASK_LET_GO;
+    cf_task_flag(task, CF_TASK_LET_GO);
     FutureObject *watcher = task->watcher;
     uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot.number));
     bool taken_back = (word & CF_SLOT_CANCELLED) != 0;

@@ -49,7 +49,7 @@ typedef struct {
     cf_task_extra *extra;      /* or NULL */
     uint32_t block;             /* of the parent's arena, with the task's message, or none */
     uint32_t buffers;           /* cf_message.buffers */
-    uint32_t flags;
+    cf_word flags;              /* bits are set by whoever finds out */
 } cf_task;
 
 typedef struct cf_procpool {
@@ -68,15 +68,16 @@ typedef struct cf_procpool {
     uint32_t free_count;
     uint32_t used;              /* slots 0..used-1 have been used */
     uint32_t live;              /* slots that are not free */
-    uint32_t enlisted;          /* records 0..enlisted-1 have been given to workers */
+    cf_word enlisted;           /* records 0..enlisted-1 have been given to workers */
     cf_word running;            /* workers that are enlisted now */
-    uint32_t limit;             /* start more on demand up to this many; the GIL's */
-    uint8_t *records;           /* of each worker record: see roster.c; the GIL's */
+    cf_word limit;              /* start more on demand up to this many */
+    uint8_t *records;           /* of each worker record: see roster.c; Python starts and
+                                   buries workers one at a time */
     int bell;                   /* eventfd */
     cf_word nudged;             /* _wake() was called */
     uint32_t unread;            /* see cf_board_announced(); the manager's */
     uint32_t owners;            /* executor and engine objects that refer to it */
-    bool quiet;                 /* the manager has nothing to give back; the GIL's */
+    cf_word quiet;              /* 1: the manager has nothing to give back */
     PyObject *broken_text;      /* owned; set before CF_PROCS_BROKEN */
     struct cf_procpool *prev, *next;    /* guarded by the module's pools_lock */
 } cf_procpool;
@@ -101,6 +102,18 @@ static inline cf_word *
 cf_procpool_word(cf_procpool *pool, uint32_t slot)
 {
     return &cf_board_slot(&pool->board, slot)->word;
+}
+
+static inline void
+cf_task_flag(cf_task *task, uint32_t flag)
+{
+    atomic_fetch_or_explicit(&task->flags, flag, memory_order_relaxed);
+}
+
+static inline bool
+cf_task_is(cf_task *task, uint32_t flags)
+{
+    return (cf_load_relaxed(&task->flags) & flags) != 0;
 }
 
 /* procpool.c */

@@ -31,11 +31,11 @@ pool_of(PyObject *self)
 static bool
 wants_worker(cf_procpool *pool)
 {
-    if (cf_load_relaxed(&pool->running) >= pool->limit) {
+    if (cf_load_relaxed(&pool->running) >= cf_load_relaxed(&pool->limit)) {
         return false;
     }
     uint64_t waiting = cf_board_length(&pool->board);
-    return waiting > cf_board_idle(&pool->board, pool->enlisted);
+    return waiting > cf_board_idle(&pool->board, cf_load_relaxed(&pool->enlisted));
 }
 
 /* Post the message and hang the task into the order.  0, or -1 with MemoryError; then the
@@ -115,8 +115,9 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     f->u.remote.slot.turn =
         CF_SLOT_TURN(cf_load_relaxed(cf_procpool_word(pool, slot)));
     cf_board_notify(&pool->board);
-    if (pool->quiet) {          /* when the burst is over there will be memory to give back */
-        pool->quiet = false;
+    if (cf_load_relaxed(&pool->quiet)) {
+        /* When the burst is over there will be memory to give back. */
+        cf_store_relaxed(&pool->quiet, 0);
         cf_bell_ring(pool->bell);
     }
     if (wants_worker(pool)) {
@@ -181,7 +182,7 @@ pool_py_open(PyObject *self, PyObject *args)
     if (pool == NULL) {
         return NULL;
     }
-    pool->limit = max_workers;
+    cf_store_relaxed(&pool->limit, max_workers);
     cf_procpool *old = ((ProcessPoolObject *)self)->pool;
     ((ProcessPoolObject *)self)->pool = pool;
     if (old != NULL) {          /* __init__ called again */
@@ -215,7 +216,7 @@ pool_py_want(PyObject *self, PyObject *arg)
     if (pool == NULL || PyErr_Occurred()) {
         return NULL;
     }
-    pool->limit = limit > UINT32_MAX ? UINT32_MAX : (uint32_t)limit;
+    cf_store_relaxed(&pool->limit, limit > UINT32_MAX ? UINT32_MAX : (uint32_t)limit);
     Py_RETURN_NONE;
 }
 

@@ -15,7 +15,7 @@ leaves_results(cf_procpool *pool, uint32_t number)
     for (uint32_t slot = 0; slot < pool->used; slot++) {
         uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot));
         if ((word & CF_SLOT_DONE) && CF_SLOT_WORKER(word) == number
-            && !(pool->tasks[slot].flags & CF_TASK_ENDED))
+            && !cf_task_is(&pool->tasks[slot], CF_TASK_ENDED))
         {
             return true;
         }
@@ -44,10 +44,10 @@ cf_roster_enlist(cf_procpool *pool, uint32_t *number, uint32_t *arena)
     }
     *number = chosen;
     pool->records[chosen] = ENLISTED;
-    if (chosen >= pool->enlisted) {
-        pool->enlisted = chosen + 1;
-    }
     cf_board_enlist(&pool->board, chosen);
+    if (chosen >= cf_load_relaxed(&pool->enlisted)) {
+        cf_store_relaxed(&pool->enlisted, chosen + 1);
+    }
     atomic_fetch_add_explicit(&pool->running, 1, memory_order_relaxed);
     return true;
 }
@@ -62,7 +62,7 @@ PyObject *
 cf_roster_lasts(cf_procpool *pool)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < pool->enlisted; i++) {
+    for (uint32_t i = 0; list != NULL && i < cf_load_relaxed(&pool->enlisted); i++) {
         if (!cf_roster_is_last(pool, i)) {
             continue;
         }
@@ -112,10 +112,10 @@ cf_roster_bury(cf_procpool *pool, uint32_t number, PyObject *error)
         if (word & CF_SLOT_TAKEN) {
             cf_procpool_fail(pool, slot, error);
         }
-        else if ((word & CF_SLOT_DONE) && !(task->flags & CF_TASK_ENDED)) {
+        else if ((word & CF_SLOT_DONE) && !cf_task_is(task, CF_TASK_ENDED)) {
             cf_board_wake(&pool->board, slot);
             if ((word & CF_SLOT_WATCHED)
-                && (task->watcher != NULL || (task->flags & CF_TASK_LET_GO)))
+                && (task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO)))
             {
                 cf_procpool_settle(pool, slot);
             }
