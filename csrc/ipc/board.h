@@ -219,12 +219,13 @@ void cf_board_found(cf_board *board, uint32_t number);
 void cf_board_finish(cf_board *board, uint32_t slot, bool failed, int bell);
 /* The worker says that it runs a task or not (for cf_board_idle). */
 void cf_board_busy(cf_board *board, uint32_t number, bool busy);
-/* Nothing to take: look for a while, awake.  CF_OK: try again; CF_AGAIN: nothing came, so
-   sleep (the worker may keep the right to search until then); CF_TIMEDOUT: the board is
-   closed or the worker dismissed: leave. */
+/* Nothing to take: look for a while, awake, unless somebody else does.  CF_OK: take, at
+   once, since others may rely on it; CF_AGAIN: nothing came, so sleep (what is to be done
+   before may take its time); CF_TIMEDOUT: the board is closed or the worker dismissed:
+   leave. */
 cf_status cf_board_spin(cf_board *board, uint32_t number);
-/* Nothing to take: sleep.  CF_OK: try again; CF_AGAIN: the deadline has passed; CF_INTR: a
-   signal came; CF_TIMEDOUT: leave, as above. */
+/* Nothing to take: sleep.  CF_OK: take, at once; CF_AGAIN: the deadline has passed;
+   CF_INTR: a signal came; CF_TIMEDOUT: leave, as above. */
 cf_status cf_board_sleep(cf_board *board, uint32_t number, cf_deadline until);
 /* Both, one after the other, without a deadline. */
 cf_status cf_board_wait(cf_board *board, uint32_t number);

@@ -226,11 +226,13 @@ cf_board_spin(cf_board *board, uint32_t number)
         cf_board_found(board, number);
         return CF_TIMEDOUT;
     }
-    if (!searches(board, number) || !spin_until_pushed(board)) {
-        return CF_AGAIN;
+    if (searches(board, number) && spin_until_pushed(board)) {
+        cf_spin_learn(&board->spin, start);
+        return CF_OK;
     }
-    cf_spin_learn(&board->spin, start);
-    return CF_OK;
+    /* What the worker does before it sleeps may take long: nobody is to rely on it. */
+    cf_board_found(board, number);
+    return CF_AGAIN;
 }
 
 cf_status
@@ -241,6 +243,7 @@ cf_board_sleep(cf_board *board, uint32_t number, cf_deadline until)
     bool leaves = must_leave(board, number);
     if (!leaves) {
         park(board, number);
+        /* A token that came to us unasked (see call()). */
         move_token(board, number + 1, 0);
         /* The last look; its partners are cf_board_push, cf_board_close and
            cf_board_dismiss.  If somebody else searches it is theirs to call us. */
@@ -252,8 +255,9 @@ cf_board_sleep(cf_board *board, uint32_t number, cf_deadline until)
         leaves = leaves || must_leave(board, number);
     }
     cf_spin_learn(&board->spin, start);
-    if (leaves || status == CF_INTR) {
-        /* Who handles a signal may be long in coming back. */
+    if (leaves || status != CF_OK) {
+        /* Who handles a signal, or does what a quiet time is good for, may be long in
+           coming back. */
         cf_board_found(board, number);
     }
     return leaves ? CF_TIMEDOUT : status;

@@ -60,8 +60,8 @@ explain_pool(void)
 {
     pool *p = the_pool;
     cf_board_head *s = p->board.shared;
-    fprintf(stderr, "head %llu, tail %llu, token %u, closed %u, parked %#llx, announced %u, "
-            "asleep %u, deaths %u\n",
+    fprintf(stderr, "head %llu, tail %llu, token %u, closed %u, parked %#llx, "
+            "announced %u, asleep %u, deaths %u\n",
             (unsigned long long)s->head, (unsigned long long)s->tail, s->token, s->closed,
             (unsigned long long)s->parked[0], s->announced, s->manager_asleep, p->deaths);
     for (uint32_t i = 0; i < MOST_WORKERS; i++) {
