@@ -13,6 +13,8 @@
    the way in or out.  Between tasks Ctrl-C is the parent's business. */
 #include "procs/procpool.h"
 
+#include <signal.h>
+
 #include "plat/orphan.h"
 #include "plat/peer.h"
 #include "py/block.h"
@@ -212,6 +214,10 @@ cf_py_run_worker(PyObject *module, PyObject *args)
         goto finally;
     }
     work(&w, max_tasks);
+    /* Ctrl-C on the way out must not make the caller believe that nothing was done: to begin
+       again would be to forget the results that the parent has not read. */
+    PyOS_setsig(SIGINT, SIG_IGN);
+    handle_signals_between_tasks();
     result = Py_NewRef(Py_None);
 finally:
     if (w.loaded != NULL) {
