@@ -6,6 +6,7 @@ import os
 import re
 import resource
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -149,6 +150,23 @@ def burn(seconds):
     while time.process_time() < end:
         pass
     return seconds
+
+
+def ignore_interrupts(seconds):
+    """Sleep on, whatever comes."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            time.sleep(seconds)
+        except KeyboardInterrupt:
+            pass
+
+
+def start_sleeper(seconds):
+    """A process that outlives the task; its number."""
+    return subprocess.Popen(
+        ["sleep", str(seconds)], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL).pid
 
 
 def isprime(n):
