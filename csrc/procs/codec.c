@@ -40,15 +40,6 @@ cf_codec_new(cf_state *st, cf_segment *seg, cf_arena *arena, uint32_t holder,
     codec->booked_free = CF_NO_BLOCK;
     codec->new_pickler = Py_XNewRef(st->pickler);
     codec->loads = Py_XNewRef(st->loads);
-    if (codec->new_pickler == NULL && codec->loads == NULL) {
-        /* Until cfutures/_pickle.py is there. */
-        PyObject *module = PyImport_ImportModule("_pickle");
-        if (module != NULL) {
-            codec->loads = PyObject_GetAttrString(module, "loads");
-            codec->new_pickler = PyObject_GetAttrString(module, "Pickler");
-            Py_DECREF(module);
-        }
-    }
     codec->pins = pins_new(seg->geometry.arenas);
     codec->buffers_keyword = Py_BuildValue("(s)", "buffers");
     if (codec->pins == NULL) {
@@ -368,6 +359,10 @@ call_object(PyObject *fn, PyObject *const *args, size_t nargs, PyObject *kwnames
             cf_message *message)
 {
     PyObject *kwargs = NULL, *object = NULL;
+    if (nargs == 1 && kwnames == NULL && fn == NULL) {
+        message->flags = CF_CALL_WITH_ONE;
+        return Py_NewRef(args[0]);
+    }
     PyObject *tuple = PyTuple_New((Py_ssize_t)nargs);
     if (tuple == NULL) {
         return NULL;
@@ -444,6 +439,12 @@ static int
 call_from_object(cf_codec *codec, PyObject *object, uint16_t flags, cf_received_call *call)
 {
     PyObject *tuple = object, *kwargs = Py_None, *fn = NULL;
+    if (flags & CF_CALL_WITH_ONE) {
+        call->args = call->space + 1;
+        call->args[0] = object;
+        call->nargs = 1;
+        return 0;
+    }
     unsigned outer = (flags & CF_CALL_WITH_FN) ? 3 : (flags & CF_CALL_WITH_KWARGS) ? 2 : 0;
     if (outer != 0) {
         if (!PyTuple_CheckExact(object) || PyTuple_GET_SIZE(object) != outer) {

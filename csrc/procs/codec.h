@@ -11,8 +11,8 @@
                            travels apart, a table of buffers
 
    A call's message holds its positional arguments (SIMPLE: slot.count of them; pickled:
-   their tuple), or a pickled (args, kwargs or None), or, where the function has no
-   definition, a pickled (args, kwargs or None, fn).  A result's message holds one value,
+   their tuple, or the only one itself), or a pickled (args, kwargs), or, where the function
+   has no definition, a pickled (args, kwargs or None, fn).  A result's message holds one value,
    or one exception.
 
    Buffers of 64 KiB and more (cf_codec.threshold) do not travel in the pickle: each is
@@ -46,7 +46,8 @@ enum { CF_CODEC_NONE = 0, CF_CODEC_SIMPLE, CF_CODEC_PICKLE };
 /* slot.flags */
 #define CF_CALL_WITH_FN 1u          /* pickled (args, kwargs or None, fn) */
 #define CF_CALL_WITH_KWARGS 2u      /* pickled (args, kwargs) */
-#define CF_WITH_BUFFERS 4u          /* a table of buffers is behind the pickle */
+#define CF_CALL_WITH_ONE 4u         /* the pickle is of the only argument */
+#define CF_WITH_BUFFERS 8u          /* a table of buffers is behind the pickle */
 
 /* Positional arguments of a SIMPLE call, at most. */
 #define CF_SIMPLE_ARGS 8

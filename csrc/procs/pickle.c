@@ -264,10 +264,8 @@ pickling_new(cf_codec *codec)
     if (p->sink == NULL) {
         goto failed;
     }
-    /* Until cfutures/_pickle.py is there: the bare Pickler. */
-    PyObject *pickler = codec->st->pickler == NULL
-        ? PyObject_CallFunction(codec->new_pickler, "OiOO", p->sink, 5, Py_True, p->sink)
-        : PyObject_CallFunctionObjArgs(codec->new_pickler, p->sink, p->sink, NULL);
+    PyObject *pickler =
+        PyObject_CallFunctionObjArgs(codec->new_pickler, p->sink, p->sink, NULL);
     if (pickler == NULL) {
         goto failed;
     }
