@@ -24,13 +24,23 @@
 /* A full arena gives a larger block instead, but not more than four times as large. */
 #define CLASSES_UP 8
 
+/* What the owner knows of a block.  In the parent's arena messages are ended by the parent,
+   too, and that may be long after the receiver gave back what it had adopted:
+
+       FREE --allocated--> CLAIMED --collected--> BACK --message ended--> FREE
+                              +--message ended--> USED --collected--> FREE
+
+   Were a block free before its message was ended, the end of that message could free the
+   next message's.  In other arenas it is USED from the beginning. */
+enum { FREE, CLAIMED, USED, BACK };
+
 typedef struct {
     uint32_t at;                /* in units, from the arena's beginning */
-    uint32_t next;              /* while free: block + 1 below it in its class */
+    uint32_t next;              /* while FREE: block + 1 below it in its class */
     uint32_t extent;
     uint16_t turn;
     uint8_t size_class;
-    bool free;
+    uint8_t use;
 } book;
 
 typedef struct {
@@ -162,13 +172,31 @@ put_free(cf_arena *a, uint32_t block)
 {
     book *b = &a->books[block];
     extent *e = &a->extents[b->extent];
-    b->free = true;
+    b->use = FREE;
     b->next = a->free[b->size_class];
     a->free[b->size_class] = block + 1;
     a->live -= class_room(b->size_class);
     if (--e->blocks_used == 0 && e->dirty > 0) {
         idle_push(a, b->extent);
     }
+}
+
+/* Nobody else has it any more, and its word is FREE. */
+static void
+come_back(cf_arena *a, uint32_t block)
+{
+    if (a->books[block].use == CLAIMED) {
+        a->books[block].use = BACK;
+    }
+    else {
+        put_free(a, block);
+    }
+}
+
+static bool
+is_out(const book *b)
+{
+    return b->use == CLAIMED || b->use == USED;
 }
 
 /* Take the stack of returned blocks and free what is on it.  What somebody scribbled on
@@ -188,14 +216,14 @@ collect(cf_arena *a)
         book *b = &a->books[index];
         cf_block *block = &a->table[index];
         uint32_t word = cf_load_relaxed(&block->word);
-        if (b->free || (word & CF_BLOCK_STATE) != CF_BLOCK_RETURNED
+        if (!is_out(b) || (word & CF_BLOCK_STATE) != CF_BLOCK_RETURNED
             || word >> CF_BLOCK_TURN_SHIFT != b->turn) {
             return;
         }
         top = cf_load_relaxed(&block->next);
         /* A store: nobody else moves a RETURNED block. */
         cf_store_relaxed(&block->word, word & ~0xffffu);
-        put_free(a, index);
+        come_back(a, index);
     }
 }
 
@@ -258,7 +286,7 @@ new_block(cf_arena *a, uint32_t size_class)
     uint32_t index = a->book_count++;
     uint32_t word = cf_load_relaxed(&a->table[index].word);
     a->books[index] = (book){
-        .at = (uint32_t)(at / CF_BLOCK_UNIT), .extent = in, .free = true,
+        .at = (uint32_t)(at / CF_BLOCK_UNIT), .extent = in, .use = FREE,
         .turn = (uint16_t)(word >> CF_BLOCK_TURN_SHIFT), .size_class = (uint8_t)size_class};
     return index + 1;
 }
@@ -329,7 +357,7 @@ cf_arena_alloc(cf_arena *a, uint64_t size, cf_place *place, bool *warm)
         idle_unlink(a, b->extent);
     }
     a->live += room;
-    b->free = false;
+    b->use = a->number == CF_ARENA_PARENT ? CLAIMED : USED;
     b->turn++;
     if (room <= SMALL) {
         e->dirty = e->mapped = e->pages;
@@ -385,9 +413,6 @@ cf_arena_room(const cf_arena *a, uint32_t block)
 static bool
 take_back(cf_arena *a, uint32_t index, bool held_too)
 {
-    if (index >= a->book_count || a->books[index].free) {
-        return false;
-    }
     uint32_t turn = (uint32_t)a->books[index].turn << CF_BLOCK_TURN_SHIFT;
     uint32_t word = turn | CF_BLOCK_LIVE;
     while (!atomic_compare_exchange_strong_explicit(
@@ -400,20 +425,30 @@ take_back(cf_arena *a, uint32_t index, bool held_too)
     return true;
 }
 
+static void
+end_message(cf_arena *a, uint32_t block, bool held_too)
+{
+    if (block >= a->book_count || a->books[block].use == FREE) {
+        return;
+    }
+    if (a->books[block].use == BACK || take_back(a, block, held_too)) {
+        put_free(a, block);
+    }
+    else {
+        a->books[block].use = USED;
+    }
+}
+
 void
 cf_arena_free(cf_arena *a, uint32_t block)
 {
-    if (take_back(a, block, true)) {
-        put_free(a, block);
-    }
+    end_message(a, block, true);
 }
 
 void
 cf_arena_release(cf_arena *a, uint32_t block)
 {
-    if (take_back(a, block, false)) {
-        put_free(a, block);
-    }
+    end_message(a, block, false);
 }
 
 void
@@ -427,11 +462,11 @@ cf_arena_reclaim(cf_arena *a, uint32_t holder)
         cf_block *block = &a->table[i];
         /* acquire: with the release in cf_block_return() */
         uint32_t word = cf_load_acquire(&block->word), state = word & CF_BLOCK_STATE;
-        if (!b->free && CF_BLOCK_HOLDER(word) == holder
+        if (is_out(b) && CF_BLOCK_HOLDER(word) == holder
             && (state == CF_BLOCK_HELD || state == CF_BLOCK_RETURNED)
             && word >> CF_BLOCK_TURN_SHIFT == b->turn) {
             cf_store_relaxed(&block->word, word & ~0xffffu);
-            put_free(a, i);
+            come_back(a, i);
         }
     }
 }

@@ -6,6 +6,12 @@
    that others have returned (block.h has the picture), which the owner empties when it
    has nothing else.
 
+   The messages that the parent sends are ended by the parent, when their tasks have ended:
+   each block of arena CF_ARENA_PARENT is freed or released once, and is not used again
+   before, even if its receiver has adopted and returned it long ago.  The messages of a
+   worker are ended by the parent too, which returns or adopts their blocks: the worker
+   neither frees nor releases what it has sent.
+
    Blocks come in size classes, four to each doubling; a class keeps its free blocks, the
    last one freed is the first one used (its pages are in the caches and in the page
    table).  Virtual space is not given back but when the arena is full and nothing in it
@@ -41,9 +47,9 @@ cf_status cf_arena_fill(cf_arena *arena, const cf_place *place, bool warm,
 /* What the owner can ask and do; like cf_arena_alloc() not to be called from two threads
    at once. */
 uint64_t cf_arena_room(const cf_arena *arena, uint32_t block);     /* bytes it can hold */
-/* Free it, whoever has adopted it.  One that is free or RETURNED is left alone. */
+/* Free it, whoever has adopted it. */
 void cf_arena_free(cf_arena *arena, uint32_t block);
-/* Free it unless a receiver has adopted it, who will return it. */
+/* Its message has ended: free it unless a receiver has adopted it, who will return it. */
 void cf_arena_release(cf_arena *arena, uint32_t block);
 /* Free what worker `holder` had adopted and not returned: it is dead (and nobody else
    has its number yet). */

@@ -56,9 +56,12 @@ cf_block_adopt(cf_segment *seg, const cf_place *place, uint32_t holder)
 static bool
 give_up(cf_block *block)
 {
-    uint32_t word = cf_load_relaxed(&block->word), returned;
+    uint32_t word = cf_load_relaxed(&block->word), first = word, returned;
     do {
         uint32_t state = word & CF_BLOCK_STATE;
+        if ((word ^ first) >> CF_BLOCK_TURN_SHIFT != 0) {
+            return false;       /* somebody else returned it, and it is in use again */
+        }
         if (state == CF_BLOCK_LIVE) {
             returned = word | CF_BLOCK_NOBODY << CF_BLOCK_HOLDER_SHIFT | CF_BLOCK_RETURNED;
         }

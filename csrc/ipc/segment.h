@@ -32,6 +32,7 @@ typedef struct {
 #define CF_ARENA_MIN    ((uint64_t)1 << 20)
 #define CF_ARENA_MAX    ((uint64_t)1 << 37)
 #define CF_SLOTS_MIN    4096u
+#define CF_ARENA_PARENT 0u              /* the number of the parent's */
 
 /* One process's view of a segment.  Counted: the pool has one reference and each buffer
    whose memory lies in the segment has one. */

@@ -25,17 +25,26 @@
 /* The world of a test: a segment, and as another process would see it. */
 static cf_segment *seg, *view;
 static cf_arena *arena;
+static uint32_t number;
+
+/* A worker's arena, or CF_ARENA_PARENT. */
+static void
+set_up_arena(uint64_t arena_bytes, uint32_t which)
+{
+    number = which;
+    cf_geometry geometry = {.slots = 64, .workers = 3, .arenas = 4, .arena_bytes = arena_bytes};
+    if (cf_segment_create(&geometry, &seg) != CF_OK
+        || cf_segment_attach(seg->fd, &view) != CF_OK
+        || cf_arena_open(seg, number, &arena) != CF_OK) {
+        perror("set_up");
+        abort();
+    }
+}
 
 static void
 set_up(uint64_t arena_bytes)
 {
-    cf_geometry geometry = {.slots = 64, .workers = 3, .arenas = 4, .arena_bytes = arena_bytes};
-    if (cf_segment_create(&geometry, &seg) != CF_OK
-        || cf_segment_attach(seg->fd, &view) != CF_OK
-        || cf_arena_open(seg, 1, &arena) != CF_OK) {
-        perror("set_up");
-        abort();
-    }
+    set_up_arena(arena_bytes, 1);
 }
 
 static void
@@ -74,7 +83,7 @@ idle(void)
 static cf_block *
 block_at(uint32_t index)
 {
-    return cf_arena_table(view, 1) + index;
+    return cf_arena_table(view, number) + index;
 }
 
 static uint32_t
@@ -93,7 +102,7 @@ set_state(uint32_t index, uint32_t state)
 static cf_word *
 returned(void)
 {
-    return &cf_arena_head_at(view, 1)->returned;
+    return &cf_arena_head_at(view, number)->returned;
 }
 
 static uint64_t
@@ -261,6 +270,60 @@ what_cannot_be_adopted(void)
     CHECK_EQUAL(cf_load_relaxed(returned()), 0);
     CHECK(cf_block_adopt(view, &place, CF_BLOCK_HOLDERS - 1));
     tear_down();
+}
+
+/* The parent ends its messages itself, at some time: before that a block is not used
+   again, however long ago it was returned. */
+static void
+the_parents_blocks_wait_for_the_end_of_their_message(void)
+{
+    /* In which order: the receiver returns, the owner looks, the message ends. */
+    enum { RETURN, LOOK, END, DIE };
+    const int orders[][4] = {
+        {RETURN, LOOK, END, LOOK}, {RETURN, END, LOOK, LOOK}, {END, RETURN, LOOK, LOOK},
+        {END, LOOK, RETURN, LOOK}, {DIE, END, LOOK, LOOK}, {END, DIE, LOOK, LOOK},
+        {RETURN, DIE, END, LOOK}, {RETURN, LOOK, DIE, END}};
+    for (size_t k = 0; k < 2 * sizeof orders / sizeof *orders; k++) {
+        set_up_arena(16 * MIB, CF_ARENA_PARENT);
+        cf_place place = alloc(1000), next = place;
+        CHECK(cf_block_adopt(view, &place, 3));
+        bool ended = false, back = false;
+        for (int i = 0; i < 4; i++) {
+            switch (orders[k / 2][i]) {
+            case RETURN:
+                cf_block_return(view, &place);
+                break;
+            case LOOK:
+                collect();
+                break;
+            case DIE:
+                cf_arena_reclaim(arena, 3);
+                break;
+            case END:
+                if (k % 2) {
+                    cf_arena_release(arena, place.block);
+                }
+                else {
+                    cf_arena_free(arena, place.block);
+                }
+                ended = true;
+            }
+            back |= orders[k / 2][i] == RETURN || orders[k / 2][i] == DIE
+                || (ended && k % 2 == 0);
+            if (!ended || !back) {
+                next = alloc(1000);
+                CHECK(next.block != place.block);
+                CHECK(live() >= 2048);
+                cf_arena_free(arena, next.block);
+            }
+        }
+        CHECK_EQUAL(live(), 0);
+        /* Ended once more, and it is on the list once. */
+        cf_arena_release(arena, place.block);
+        cf_arena_free(arena, place.block);
+        CHECK(alloc(1000).block != alloc(1000).block);
+        tear_down();
+    }
 }
 
 static void
@@ -995,6 +1058,7 @@ main(void)
     RUN(each_way_to_end_a_use_works_once);
     RUN(an_adopted_block_stays_until_it_is_returned);
     RUN(what_cannot_be_adopted);
+    RUN(the_parents_blocks_wait_for_the_end_of_their_message);
     RUN(who_disowned_a_segment_changes_nothing);
     RUN(reclaiming_takes_what_the_dead_one_had);
     RUN(turns_wrap_round);
