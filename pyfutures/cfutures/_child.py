@@ -20,7 +20,7 @@ from typing import Any
 
 from cfutures import _cells, _core, _output, _pickle
 from cfutures._deferred import DeferredSignals
-from cfutures._report import FAILED, READY, Report
+from cfutures._report import FAILED, READY, WORKED, Report
 
 __all__ = ["Inherited", "Start", "main", "process_chunk", "travelling"]
 
@@ -114,6 +114,7 @@ def main(start: Start) -> None:
     if start.initializer is not None:
         _initialize(start.initializer, start.initargs, report)
     report.say(READY)
+    _report_first_task(report)
     while True:
         try:
             signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -152,6 +153,17 @@ def _initialize(
         report.say(FAILED, traceback.format_exc())
         # The parent sees the process end, and what it said; the pool is broken.
         raise SystemExit(1) from None
+
+
+def _report_first_task(report: Report) -> None:
+    """Tell the parent when this worker begins to work: when it loads a function."""
+
+    def load_definition(data: Any) -> Any:
+        _core._configure(load_definition=_cells.load_definition)
+        report.say(WORKED)
+        return _cells.load_definition(data)
+
+    _core._configure(load_definition=load_definition)
 
 
 def process_chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:

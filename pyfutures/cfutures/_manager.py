@@ -24,7 +24,7 @@ from typing import Any
 
 from cfutures._crash import USELESS, BrokenProcessPool, Death, broken
 from cfutures._crew import Crew, Worker, crews
-from cfutures._report import FAILED, READY
+from cfutures._report import FAILED, READY, WORKED
 
 __all__ = ["Manager", "interpreter_exits"]
 
@@ -98,6 +98,8 @@ class Manager(threading.Thread):
             LOGGER.critical("the manager of a process pool failed:", exc_info=True)
             self._give_up(error)
         finally:
+            # They refer to this object, and so to the pool's memory.
+            self._steps.clear()
             try:
                 self.crew.finish()
             finally:
@@ -112,13 +114,14 @@ class Manager(threading.Thread):
         crew, engine = self.crew, self._engine
         ready = engine._poll(crew.fds(), self._timeout())
         changed = False
-        for worker in crew.dead(ready):
-            changed = True
-            self._bury(worker)
+        # Before the deaths: a worker may have begun its last task and left since.
         for number in engine._lasts():
             changed = True
             self._failures = 0
             crew.retire(number)
+        for worker in crew.dead(ready):
+            changed = True
+            self._bury(worker)
         if not crew.closing and (_exiting or self._executor() is None):
             crew.close(False)
         if self._interrupt_asked and not self._interrupted:
@@ -189,11 +192,11 @@ class Manager(threading.Thread):
     def _count_failure(self, death: Death) -> None:
         """After a death that is to be made good for: not for ever, if it took no task."""
         crew = self.crew
-        if death.functions:
+        if death.functions or death.state == WORKED:
             self._failures = 0
             return
         if death.state == READY and not self._engine._queued():
-            return      # idle, killed by somebody
+            return      # it had nothing to do, and somebody killed it
         self._failures += 1
         if self._failures < _TRIES:
             return

@@ -5,16 +5,16 @@ came, then text: the traceback of a failed initializer, or the stack that faulth
 wrote when the worker crashed.  The file is sparse, so a region that was never written
 takes no memory.
 
-    STARTING --ready for tasks--> READY
+    STARTING --ready for tasks--> READY --began a task--> WORKED
         +-----initializer raised--> FAILED
 """
 from __future__ import annotations
 
 import os
 
-__all__ = ["FAILED", "READY", "STARTING", "Report", "Reports"]
+__all__ = ["FAILED", "READY", "STARTING", "WORKED", "Report", "Reports"]
 
-STARTING, READY, FAILED = 0, 1, 2
+STARTING, READY, WORKED, FAILED = range(4)
 
 _REGION = 1 << 20       # bytes a worker may write
 _SHOWN = 1 << 16        # bytes of it that are read
