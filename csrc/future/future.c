@@ -229,7 +229,10 @@ cf_future_commit_finish(cf_state *st, FutureObject *f, PyObject *result, bool fa
     bool raises = failed && result != Py_None;
     cf_cell_unlock(&f->cell, word & (CF_RUNNING | CF_REMOTE),
                    CF_STATE_FINISHED | (raises ? CF_FAILED : 0));
-    cf_future_drop_call(f);       /* set_result() on a future that a pool has not begun */
+    if (!(word & CF_RUNNING)) {
+        /* Set by hand before its pool began it.  Once it runs the call is the worker's. */
+        cf_future_drop_call(f);
+    }
     cf_future_drop_remote(f);     /* ... is wanted by nobody */
     return 1;
 }

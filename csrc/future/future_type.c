@@ -169,6 +169,7 @@ future_py_set_running(PyObject *self, PyObject *Py_UNUSED(ignored))
     FutureObject *f = (FutureObject *)self;
     bool unexpected;
     if (cf_future_claim(st, f, &unexpected)) {
+        cf_future_drop_call(f);         /* a pool's: nobody else will run it now */
         Py_RETURN_TRUE;
     }
     if (PyErr_Occurred()) {
