@@ -51,6 +51,7 @@ from cfutures._lineage import (
     is_applied,
     is_from_parent,
     main_namespace,
+    not_sent,
     was_applied,
 )
 from cfutures._pickle import MAIN_NAMES, Pickler, loads
@@ -234,7 +235,7 @@ def _set_function(fn: types.FunctionType, state: tuple[Any, ...]) -> None:
     space = fn.__globals__
     for name, digest, value in values:
         if digest == _NOT_PICKLED:
-            _check_inherited(fn, name, value)
+            _use_inherited(fn, name, value)
         elif space is not main_namespace():
             if digest is not None:
                 space[name] = value
@@ -257,8 +258,8 @@ def _receive_global(space: dict[str, Any], name: str, digest: bytes | None,
     _need(key, digest)
 
 
-def _check_inherited(fn: types.FunctionType, name: str,
-                     value: tuple[bytes, int, str]) -> None:
+def _use_inherited(fn: types.FunctionType, name: str, value: tuple[bytes, int, str]) -> None:
+    """Leave a global that could not be sent as it is, if it is what it was in the sender."""
     family, address, error = value
     space = fn.__globals__
     if name not in space:
@@ -267,11 +268,11 @@ def _check_inherited(fn: types.FunctionType, name: str,
           and inherited.get(name, address) != address
           and inherited[name] == id(space[name])):
         problem = "this process was started when it was another object"
+        del space[name]
     else:
         return
-    raise pickle.UnpicklingError(
-        f"the global {name!r} that {fn.__qualname__}() uses cannot be pickled "
-        f"({error}), and {problem}")
+    # It may well not be used; if it is, this is told with the NameError.
+    not_sent[name] = f"The global {name!r} cannot be pickled ({error}), and {problem}."
 
 
 class MainReference:
@@ -462,9 +463,15 @@ def reduce_class(pickler: Pickler, cls: type) -> Any:
         digest = dump.classes.get(cls)
     make, args, (attributes, slots), _, _, set_state = _helper.reducer_override(cls)
     attributes = {key: portable(value) for key, value in attributes.items()}
+    attributes.pop("__slotnames__", None)       # copyreg's notes
     number = _class_number(cls)
     # The last two arguments are cloudpickle's number for it and something for its future.
-    return (_make_class, (number, make, (*args[:-2], None, None)),
+    args = (*args[:-2], None, None)
+    if attributes.get("__slots__") and isinstance(args[3], dict):
+        # Cloudpickle sets it on the class that is made, which is too late.
+        names = attributes.pop("__slots__")
+        args[3]["__slots__"] = names if isinstance(names, str) else tuple(names)
+    return (_make_class, (number, make, args),
             (dump, number, digest, set_state, (attributes, slots)), None, None, _set_class)
 
 

@@ -22,6 +22,9 @@ inherited: dict[str, int] = {}
 #: sent it: key -> digest (None: it was sent that there is none).
 _applied: dict[Hashable, bytes | None] = {}
 
+#: Globals of ``__main__`` that were not sent, and why.
+not_sent: dict[str, str] = {}
+
 #: Holds another object after each change of what is applied: who finds it unchanged need
 #: not compare.  The C core looks at it, too.
 EPOCH = [0]
@@ -54,8 +57,15 @@ def apply(key: Hashable, digest: bytes | None) -> None:
     EPOCH[0] += 1
 
 
+def explain(exc: BaseException) -> None:
+    """Say with a NameError that the name exists, but could not be sent."""
+    if isinstance(exc, NameError) and exc.name in not_sent:
+        exc.add_note(not_sent[exc.name])
+
+
 def _after_fork() -> None:
     _applied.clear()
+    not_sent.clear()
     EPOCH[0] += 1
     inherited.clear()
     inherited.update((name, id(value)) for name, value in main_namespace().items())

@@ -18,6 +18,7 @@ dicts of numbers meets no Python code.
 """
 from __future__ import annotations
 
+import dataclasses
 import functools
 import io
 import pickle
@@ -29,8 +30,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from concurrent.futures.process import _ExceptionWithTraceback, _rebuild_exc
 from copyreg import dispatch_table as _copyreg_table
-from multiprocessing.reduction import ForkingPickler
+from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any, Protocol
+
+from cfutures import _lineage
 
 if TYPE_CHECKING:
     from cfutures._byvalue import Dump
@@ -155,6 +158,14 @@ def _cast_memoryview(data: Any, format: str, shape: tuple[int, ...]) -> memoryvi
     return made
 
 
+def _reduce_sentinel(obj: object) -> Any:
+    """One of the marks in a dataclass, which are known by their identity."""
+    for name, value in vars(dataclasses).items():
+        if value is obj:
+            return getattr, (dataclasses, name)
+    return NotImplemented
+
+
 def _reduce_lru_cache(obj: Any) -> Any:
     """A function under ``functools.lru_cache``: it begins with an empty cache."""
     if importable(obj) or not hasattr(obj, "__wrapped__"):
@@ -178,6 +189,14 @@ def _make_cached_property(function: Callable[[Any], Any], name: str | None) -> A
     return made
 
 
+def _reduce_method(method: types.MethodType) -> Any:
+    """By its name, or, if it has none there (a lambda, a __private one), by its parts."""
+    name = method.__func__.__name__
+    if getattr(method.__self__, name, None) == method:
+        return getattr, (method.__self__, name)
+    return types.MethodType, (method.__func__, method.__self__)
+
+
 _CachedProperty = functools.cached_property
 _LruCache: Any = type(functools.lru_cache(abs))
 
@@ -187,6 +206,9 @@ _OURS: dict[type, Callable[[Any], Any]] = {
     types.ModuleType: _reduce_module,
     memoryview: _reduce_memoryview,
     _LruCache: _reduce_lru_cache,
+    **{type(getattr(dataclasses, name)): _reduce_sentinel
+       for name in ("MISSING", "KW_ONLY", "_FIELD", "_HAS_DEFAULT_FACTORY")
+       if hasattr(dataclasses, name)},
     **({_CachedProperty: _reduce_cached_property} if sys.version_info < (3, 12) else {}),
     **dict.fromkeys(
         (
@@ -202,7 +224,8 @@ _OURS: dict[type, Callable[[Any], Any]] = {
 
 # The dictionary itself, not a copy: what is registered later counts.
 _FORKING: dict[type, Callable[[Any], Any]] = (
-    ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+    reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+_standard_reduce_method: Any = reduction._reduce_method  # type: ignore[attr-defined]
 
 
 class Pickler(pickle.Pickler):
@@ -242,6 +265,8 @@ class Pickler(pickle.Pickler):
 
             return _byvalue.reduce_class(self, obj)
         reduce = _FORKING.get(kind) or _OURS.get(kind)
+        if reduce is _standard_reduce_method:
+            reduce = _reduce_method
         return NotImplemented if reduce is None else reduce(obj)
 
     @staticmethod
@@ -336,6 +361,7 @@ def pack_exception(exc: BaseException) -> object:
     An exception whose class cannot be called again with its `args` comes back all the
     same.
     """
+    _lineage.explain(exc)
     about = _describe(exc)
     # The standard library's class writes the traceback, so that it looks the same.
     standard: Any = _ExceptionWithTraceback

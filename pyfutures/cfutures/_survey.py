@@ -147,7 +147,7 @@ _MADE_WITH_THE_CLASS = frozenset({
     "__match_args__", "__abstractmethods__", "_abc_impl", "_member_map_", "_member_names_",
     "_value2member_map_", "_hashable_values_", "_unhashable_values_",
     "_unhashable_values_map_", "_member_type_", "_field_defaults", "__static_attributes__",
-    "__type_params__",
+    "__type_params__", "__slotnames__",
 })
 
 _UNCHANGING: frozenset[type] = frozenset({
