@@ -542,6 +542,7 @@ cf_decode_result(cf_codec *codec, const cf_slot *copy)
 {
     cf_received received;
     if (cf_received_open(codec, copy, &received) < 0) {
+        cf_discard_result(codec, copy);
         return NULL;
     }
     PyObject *value = NULL;

@@ -458,28 +458,52 @@ cf_pickle_encode(cf_codec *codec, PyObject *object, bool call, cf_message *messa
 
 /* ---- receiving ---- */
 
+/* Give the buffers of a result back, those from entry `first` of its table on. */
+static void
+return_blocks(cf_codec *codec, const char *table, uint32_t first, uint32_t count)
+{
+    for (uint32_t i = first; i < count; i++) {
+        cf_place place;
+        bool readonly;
+        if (cf_table_entry(table, i, &place, &readonly) == CF_OK
+            && cf_codec_foreign(codec, &place))
+        {
+            cf_block_return(codec->seg, &place);
+        }
+    }
+}
+
+/* A view of one received buffer (new), or NULL with an exception. */
+static PyObject *
+read_buffer(cf_codec *codec, const char *table, uint32_t index)
+{
+    cf_place place;
+    bool readonly;
+    if (cf_table_entry(table, index, &place, &readonly) != CF_OK
+        || !cf_codec_foreign(codec, &place)
+        || (codec->holder != 0 && !cf_block_adopt(codec->seg, &place, codec->holder)))
+    {
+        return cf_codec_corrupt(codec);
+    }
+    return cf_shared_buffer_new(codec, &place, readonly);
+}
+
 /* The views of a received frame's buffers: list (new), or NULL with an exception. */
 static PyObject *
 read_buffers(cf_codec *codec, const char *table, uint32_t count)
 {
     PyObject *list = PyList_New(0);
-    for (uint32_t i = 0; list != NULL && i < count; i++) {
-        cf_place place;
-        bool readonly;
-        PyObject *buffer = NULL;
-        if (cf_table_entry(table, i, &place, &readonly) != CF_OK
-            || !cf_codec_foreign(codec, &place)
-            || (codec->holder != 0 && !cf_block_adopt(codec->seg, &place, codec->holder)))
-        {
-            cf_codec_corrupt(codec);
-        }
-        else {
-            buffer = cf_shared_buffer_new(codec, &place, readonly);
-        }
+    uint32_t i = 0;
+    for (; list != NULL && i < count; i++) {
+        PyObject *buffer = read_buffer(codec, table, i);
         if (buffer == NULL || PyList_Append(list, buffer) < 0) {
             Py_CLEAR(list);
         }
         Py_XDECREF(buffer);
+    }
+    if (list == NULL && codec->holder == 0) {
+        /* A call's blocks are freed by its sender, those of a result by nobody else. */
+        return_blocks(codec, table, i, count);
     }
     return list;
 }
@@ -567,17 +591,11 @@ cf_pickle_discard(cf_codec *codec, const cf_place *frame, const char *inlined)
     }
     uint64_t table = size - cf_table_size(count);
     for (uint32_t i = 0; i < count; i++) {
-        cf_place place;
-        bool readonly;
         if (!read_part(codec, frame, inlined, table + (uint64_t)i * CF_TABLE_ENTRY, entry,
                        CF_TABLE_ENTRY))
         {
             return;
         }
-        if (cf_table_entry(entry, 0, &place, &readonly) == CF_OK
-            && cf_codec_foreign(codec, &place))
-        {
-            cf_block_return(codec->seg, &place);
-        }
+        return_blocks(codec, entry, 0, 1);
     }
 }

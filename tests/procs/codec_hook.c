@@ -111,6 +111,14 @@ message_new(WireObject *wire, int sender, const cf_message *message)
 {
     MessageObject *self = (MessageObject *)message_type->tp_alloc(message_type, 0);
     if (self == NULL) {
+        cf_slot slot = {.codec = CF_CODEC_NONE};
+        cf_message_post(message, &slot);
+        if (sender == 1) {
+            cf_discard_result(wire->codec[0], &slot);
+        }
+        else {
+            cf_message_release(wire->codec[0], &message->place, message->buffers);
+        }
         return NULL;
     }
     self->wire = (WireObject *)Py_NewRef((PyObject *)wire);

@@ -730,8 +730,8 @@ def test_threads_encode_and_decode_at_once(wire):
     assert not failures, failures[0]
 
 
-END = """
-import importlib.util, pickle, sys
+PRELUDE = """
+import gc, importlib.util, pickle, sys
 spec = importlib.util.spec_from_file_location("codec_hook", sys.argv[1])
 hook = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(hook)
@@ -741,11 +741,14 @@ class Pickler(pickle.Pickler):
 class Holder:
     def __init__(self, memory):
         self.memory = memory
-        self.me = self if sys.argv[2] == "cycle" else None
+        self.me = self if sys.argv[2:] == ["cycle"] else None
     def __reduce_ex__(self, protocol):
         return Holder, (pickle.PickleBuffer(self.memory),)
 hook.configure(pickler=Pickler, loads=pickle.loads)
 wire = hook.Wire()
+"""
+
+END = PRELUDE + """
 kept = wire.result(Holder(bytearray(1 << 20))).deliver()
 call = wire.call(None, kept)
 sys.modules["elsewhere"] = call.deliver()
@@ -759,4 +762,48 @@ print("end", flush=True)
 def test_views_at_the_end_of_the_interpreter(hook_file, how):
     done = subprocess.run([sys.executable, "-X", "dev", "-c", END, hook_file, how],
                           capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
+
+
+NO_MEMORY = PRELUDE + """
+import _testcapi
+def call(*args, **kwargs):
+    message = wire.call(None, *args, **kwargs)
+    try:
+        message.deliver()
+    finally:
+        message.release()
+def result(value):
+    wire.result(value).deliver()
+def discard(value):
+    wire.result(value).discard()
+several = [Holder(bytearray(100_000)) for _ in range(6)]
+cases = [
+    lambda: call(1, "a", b"b" * 100, "x" * 5000, 2.5), lambda: call([1]),
+    lambda: call(*several), lambda: call(*several, k=1), lambda: result(several),
+    lambda: discard(several), lambda: result("x" * 100_000), lambda: result("x" * 500_000),
+    lambda: result([b"y" * 100_000]), lambda: call({i: str(i) for i in range(5000)}),
+]
+for number, case in enumerate(cases):
+    failed = 0
+    for n in range(150):
+        _testcapi.set_nomemory(n, n + 1)
+        try:
+            case()
+        except Exception:       # not only MemoryError: pickle hides some
+            failed += 1
+        finally:
+            _testcapi.remove_mem_hooks()
+        if wire.usage() != (0, 0) or wire.views() != (0, 0):
+            gc.collect()
+            assert wire.usage() == (0, 0) and wire.views() == (0, 0), (number, n)
+    assert failed > 3, (number, failed)
+print("end", flush=True)
+"""
+
+
+def test_an_allocation_that_fails_anywhere_leaves_nothing_behind(hook_file):
+    pytest.importorskip("_testcapi", reason="it makes allocations fail")
+    done = subprocess.run([sys.executable, "-c", NO_MEMORY, hook_file],
+                          capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout, done.stderr) == (0, "end\n", "")
