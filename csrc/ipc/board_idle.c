@@ -248,7 +248,7 @@ cf_board_sleep(cf_board *board, uint32_t number, cf_deadline until)
         /* The last look; its partners are cf_board_push, cf_board_close and
            cf_board_dismiss.  If somebody else searches it is theirs to call us. */
         leaves = must_leave(board, number);
-        if (!leaves && (cf_board_length(board) == 0 || !searches(board, number))) {
+        if (!leaves && !(is_reason(board) && searches(board, number))) {
             status = sleep_until_called(&board->records[number].berth, until);
         }
         unpark(board, number);
