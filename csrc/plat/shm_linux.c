@@ -20,6 +20,22 @@ cf_shm_page(void)
     return (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
+/* Never to be executed: since Linux 6.3 this can be said, and a hardened system insists on
+   it; earlier ones do not know it. */
+#ifndef MFD_NOEXEC_SEAL
+#  define MFD_NOEXEC_SEAL 8u
+#endif
+
+static int
+new_file(void)
+{
+    int fd = memfd_create("cfutures", MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL) {
+        fd = memfd_create("cfutures", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    }
+    return fd;
+}
+
 /* A length over the process's file size limit would not only fail, it would raise
    SIGXFSZ; so the limit is looked at first. */
 static cf_status
@@ -49,7 +65,7 @@ lengthen(int fd)
 cf_status
 cf_shm_create(int *fd)
 {
-    *fd = memfd_create("cfutures", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    *fd = new_file();
     if (*fd < 0) {
         return CF_SYSTEM;
     }

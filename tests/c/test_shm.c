@@ -90,6 +90,9 @@ a_new_one_is_long_and_empty(void)
     CHECK(length_of(fd) >= (uint64_t)1 << 40);
     CHECK_EQUAL(memory_of(fd), 0);
     CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    struct stat st;
+    CHECK_EQUAL(fstat(fd, &st), 0);
+    CHECK(!(st.st_mode & S_IXUSR) || !(fcntl(fd, F_GET_SEALS) & 0x20 /* F_SEAL_EXEC */));
     close(fd);
 }
 
