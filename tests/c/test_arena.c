@@ -757,6 +757,28 @@ a_stack_that_is_nonsense_frees_nothing_in_use(void)
     }
 }
 
+static void
+a_scribble_does_not_end_a_message(void)
+{
+    set_up_arena(16 * MIB, CF_ARENA_PARENT);
+    cf_place place = alloc(1000);
+    cf_block_return(view, &place);
+    collect();
+    for (int i = 0; i < 3; i++) {
+        set_state(place.block, CF_BLOCK_RETURNED);
+        cf_store_relaxed(&block_at(place.block)->next, 0);
+        cf_store_relaxed(returned(), place.block + 1);
+        collect();
+        cf_arena_reclaim(arena, CF_BLOCK_HOLDER(cf_load_relaxed(&block_at(0)->word)));
+        CHECK_EQUAL(live(), 1024);
+        CHECK(alloc(1000).block != place.block);
+        cf_arena_free(arena, place.block + 1);
+    }
+    cf_arena_release(arena, place.block);
+    CHECK_EQUAL(live(), 0);
+    tear_down();
+}
+
 /* ---- everything at random, against a model ---- */
 
 typedef struct {
@@ -1071,6 +1093,7 @@ main(void)
     RUN(large_blocks_go_back_the_oldest_first);
     RUN(memory_from_before_it_started_over_goes_back);
     RUN(a_stack_that_is_nonsense_frees_nothing_in_use);
+    RUN(a_scribble_does_not_end_a_message);
     RUN(random_uses_agree_with_a_model);
     RUN(random_uses_of_a_scribbled_arena_do_no_harm);
     RUN(opening_forgets_what_was_there);
