@@ -47,6 +47,7 @@ from cfutures._lineage import (
     EPOCH,
     FAMILY,
     apply,
+    forget,
     inherited,
     is_applied,
     is_from_parent,
@@ -484,6 +485,8 @@ def _make_class(number: str, make: Callable[..., type], args: tuple[Any, ...]) -
             if cls is made:
                 _number_of[cls] = number
                 _received.add(cls)
+        if cls is made:
+            weakref.finalize(cls, forget, number).atexit = False
     return cls
 
 
@@ -496,7 +499,7 @@ def _set_class(cls: type, state: tuple[Any, ...]) -> None:
     sender, number, digest, set_state, attributes = state
     if _is_ours(cls, sender):
         return
-    if digest is None or not is_applied(number, digest):
+    if digest is None or cls not in _attributes_of or not is_applied(number, digest):
         set_state(cls, attributes)
         names = set(attributes[0])
         for name in _attributes_of.get(cls, names) - names:

@@ -57,6 +57,11 @@ def apply(key: Hashable, digest: bytes | None) -> None:
     EPOCH[0] += 1
 
 
+def forget(key: Hashable) -> None:
+    """What was applied under `key` is gone."""
+    _applied.pop(key, None)
+
+
 def explain(exc: BaseException) -> None:
     """Say with a NameError that the name exists, but could not be sent."""
     if isinstance(exc, NameError) and exc.name in not_sent:

@@ -62,23 +62,21 @@ def importable(obj: Any) -> bool:
     Never true for ``__main__``, which is another module in another process, nor for a
     module that was registered with ``cloudpickle.register_pickle_by_value``.
     """
-    name = getattr(obj, "__module__", None)
-    if name in MAIN_NAMES or name is None:
+    module_name = getattr(obj, "__module__", None)
+    name = getattr(obj, "__qualname__", None)
+    if not isinstance(module_name, str) or not isinstance(name, str) or (
+            module_name in MAIN_NAMES):
         return False
-    module = sys.modules.get(name)
-    found: Any = module
-    if module is None:
+    found: Any = sys.modules.get(module_name)
+    if found is None:
         return False
-    qualname = getattr(obj, "__qualname__", None)
-    if not isinstance(qualname, str):
-        return False
-    for step in qualname.split("."):
+    for step in name.split("."):
         # getattr(), as pickle does: a module can have a __getattr__.
         found = getattr(found, step, None)
-    return found is obj and not _registered_by_value(name)
+    return found is obj and not _is_registered_by_value(module_name)
 
 
-def _registered_by_value(name: str) -> bool:
+def _is_registered_by_value(name: str) -> bool:
     cloudpickle = sys.modules.get("cloudpickle")
     if cloudpickle is None:
         return False
@@ -123,7 +121,7 @@ def _reduce_module(obj: types.ModuleType) -> Any:
     name = obj.__name__
     if name in MAIN_NAMES and sys.modules.get(name) is obj:
         return _import, ("__main__",)
-    if sys.modules.get(name) is obj and not _registered_by_value(name):
+    if sys.modules.get(name) is obj and not _is_registered_by_value(name):
         return _import, (name,)
     return _through_cloudpickle(obj)
 

@@ -219,15 +219,29 @@ def _unchanging_numpy(value: Any) -> bool:
 # ---- digests ----
 
 
-class _Hash:
-    """The file of a pickler that only wants to know what it would have written."""
+class _Outliner:
+    """Pickles only to know what it would have written."""
 
     def __init__(self) -> None:
-        self.hash = hashlib.blake2b(digest_size=16)
-        self.write = self.hash.update
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._pickler = Pickler(self, self._take_buffer)
+        self._pickler.inline = True
 
-    def buffer(self, buffer: Any) -> None:
-        self.hash.update(buffer.raw())
+    def write(self, data: Any) -> None:
+        """As the file of the pickler."""
+        self._hash.update(data)
+
+    def _take_buffer(self, buffer: Any) -> None:
+        # Large data is looked at where it is, not copied.
+        self._hash.update(buffer.raw())
+
+    def digest(self, value: Any, survey: Survey | _Quiet) -> bytes:
+        """The digest of a pickle of `value`."""
+        self._hash = hashlib.blake2b(digest_size=16)
+        self._pickler.survey = survey
+        self._pickler.dump(value)
+        self._pickler.clear_memo()
+        return self._hash.digest()
 
 
 class _Quiet:
@@ -243,14 +257,19 @@ class _Quiet:
 _QUIET = _Quiet()
 
 
+#: Nobody uses them just now.
+_outliners: list[_Outliner] = []
+
+
 def _outline(value: Any, survey: Survey | _Quiet) -> bytes:
     """The digest of a value without the globals of the functions in it."""
-    file = _Hash()
-    pickler = Pickler(file, file.buffer)
-    pickler.inline = True
-    pickler.survey = survey
-    pickler.dump(portable(value))
-    return file.hash.digest()
+    try:
+        outliner = _outliners.pop()
+    except IndexError:
+        outliner = _Outliner()
+    digest = outliner.digest(portable(value), survey)
+    _outliners.append(outliner)         # one that raised is not used again
+    return digest
 
 
 class Survey:
