@@ -33,10 +33,10 @@ print(ThreadPoolExecutor(1).submit(pow, 2, 5).result())
 def test_uninstall_leaves_everything_as_it_was(before):
     child(f"""
 import concurrent.futures, concurrent.futures._base, concurrent.futures.thread
-import asyncio.futures, asyncio.base_events
+import concurrent.futures.process, asyncio.futures, asyncio.base_events
 {before}
 modules = (concurrent.futures, concurrent.futures._base, concurrent.futures.thread,
-           asyncio.futures, asyncio.base_events)
+           concurrent.futures.process, asyncio.futures, asyncio.base_events)
 was = [dict(vars(m)) for m in modules]
 cfutures.install()
 assert was != [dict(vars(m)) for m in modules]
@@ -99,13 +99,18 @@ def test_exceptions_constants_and_executor_are_the_standard_ones_throughout():
     child("""
 import concurrent.futures as c
 names = ("CancelledError", "TimeoutError", "InvalidStateError", "BrokenExecutor", "Executor",
-         "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED", "ProcessPoolExecutor")
+         "FIRST_COMPLETED", "FIRST_EXCEPTION", "ALL_COMPLETED")
 was = [getattr(c, name) for name in names]
 cfutures.install()
 assert was == [getattr(c, name) for name in names]
 with c.ThreadPoolExecutor(1) as threads:
     assert isinstance(threads, c.Executor)
+assert c.ProcessPoolExecutor is cfutures.ProcessPoolExecutor
 assert issubclass(c.ProcessPoolExecutor, c.Executor)
+from concurrent.futures.process import ProcessPoolExecutor
+assert ProcessPoolExecutor is cfutures.ProcessPoolExecutor
+cfutures.uninstall()
+assert not issubclass(c.ProcessPoolExecutor, cfutures.Executor)
 """)
 
 

@@ -94,6 +94,7 @@ class Crew:
         self.workers: dict[int, Worker] = {}        # by number
         self.processes: dict[int, Any] = {}         # what users see: by pid, no retiring
         self.closing = False        # no new tasks; only ever set
+        self.foreign = False        # in a forked child: the workers are the parent's
         self._reports: _report.Reports | None = None
         self._output: Output | None = None
         crews.add(self)
@@ -208,6 +209,8 @@ class Crew:
 
     def close(self, cancel_futures: bool) -> None:
         """Take no more tasks; workers leave when nothing is left."""
+        if self.foreign:
+            return
         self.closing = True
         self.engine._close(cancel_futures)
         self.engine._wake()
@@ -247,7 +250,7 @@ class Crew:
     def forget(self) -> None:
         """In a forked child: these are not our processes."""
         self.lock = threading.RLock()
-        self.closing = True
+        self.closing = self.foreign = True
         # multiprocessing would wait for them when this process ends.
         children: set[Any] = getattr(multiprocessing.process, "_children", set())
         for worker in self.workers.values():

@@ -5,22 +5,22 @@ already holds `concurrent.futures` (asyncio does) sees the change as well.  Name
 were taken out before, by `from concurrent.futures import ThreadPoolExecutor`, keep
 what they were given.
 
-Replaced: `Future`, `ThreadPoolExecutor`, `wait` and `as_completed`, in
-`concurrent.futures` and in its `_base` and `thread`.  Left alone, for a reason each:
+Replaced: `Future`, `ThreadPoolExecutor`, `ProcessPoolExecutor`, `wait` and `as_completed`,
+in `concurrent.futures` and in its `_base`, `thread` and `process`.  Left alone, for a reason
+each:
 
 - The exceptions and constants: ours are the same objects.
 - `Executor`.  An abstract base is there for isinstance() and for subclassing, and the
   standard one is a base of ours too.  If ours took its place, `isinstance(pool,
   concurrent.futures.Executor)` would be false for the standard process pool and for
   every executor that a library defined before install().
-- `ProcessPoolExecutor`, until cfutures has its own.
 
 The standard executors go on working.  They look `_base.Future` up for each task, so
 from install() on their futures are ours: awaitable, and cheaper to wait for.  That is
 safe since they use a future through its public methods only; a pool that was half way
 through its tasks simply has futures of both kinds, which wait() and as_completed() of
 either side take in one call.  The other choice, to leave `_base.Future` alone, would
-make asyncio refuse the standard process pool's futures, since `asyncio.wrap_future`
+make asyncio refuse a standard process pool's futures, since `asyncio.wrap_future`
 asks for a `concurrent.futures.Future`, which is then ours.
 
 For the same reason asyncio is told to accept both kinds: standard futures made before
@@ -45,7 +45,8 @@ from typing import Any
 __all__ = ["STANDARD", "install", "replace_names", "uninstall"]
 
 _MISSING = object()
-# Taken before anything is replaced: this module is imported by cfutures itself.
+# Taken before anything is replaced: this module is imported by cfutures itself, and what
+# it does not import yet (the process pool) by replace_names().
 STANDARD: dict[str, Any] = {
     "Future": _base.Future,
     "wait": _base.wait,
@@ -96,11 +97,15 @@ def replace_names() -> None:
 
     with _lock:
         _define_lazy_subclasses()
+        process = _process_module()
         for module in (_package, _base):
             for name in ("Future", "wait", "as_completed"):
                 _replace(module, name, getattr(cfutures, name))
         for module in (_package, thread):
             _replace(module, "ThreadPoolExecutor", cfutures.ThreadPoolExecutor)
+        if process is not None:
+            for module in (_package, process):
+                _replace(module, "ProcessPoolExecutor", cfutures.ProcessPoolExecutor)
 
 
 def _replace(module: ModuleType, name: str, ours: object) -> None:
@@ -108,6 +113,18 @@ def _replace(module: ModuleType, name: str, ours: object) -> None:
     if before is not ours:
         _undo.append((module, name, before, ours))
         setattr(module, name, ours)
+
+
+def _process_module() -> ModuleType | None:
+    """The standard process pool's module, or None: this Python has no processes."""
+    try:
+        from concurrent.futures import process
+
+        import cfutures.process  # noqa: F401 -- it subclasses the standard class
+    except ImportError:
+        return None
+    STANDARD.setdefault("ProcessPoolExecutor", process.ProcessPoolExecutor)
+    return process
 
 
 def _define_lazy_subclasses() -> None:
