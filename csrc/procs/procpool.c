@@ -525,6 +525,23 @@ lost_to_fork(cf_procpool *pool)
     return error != NULL ? error : PyErr_GetRaisedException();
 }
 
+void
+cf_raise_not_decoded(cf_state *st, const char *what)
+{
+    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
+        return;             /* Ctrl-C */
+    }
+    PyObject *exc = PyErr_GetRaisedException();
+    PyObject *told = PyObject_CallFunction(st->transfer_failed, "sO", what, exc);
+    if (told == NULL) {
+        PyErr_Clear();      /* no memory: the reason itself, then */
+        PyErr_SetRaisedException(exc);
+        return;
+    }
+    Py_DECREF(exc);
+    PyErr_SetRaisedException(told);
+}
+
 static PyObject *
 procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, bool *failed)
 {
@@ -543,6 +560,7 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
     bool raised = (cf_load_relaxed(&copy.word) & CF_SLOT_FAILED) != 0;
     PyObject *result = cf_decode_result(pool->codec, &copy);
     if (result == NULL) {
+        cf_raise_not_decoded(pool->st, "The result of the task");
         return PyErr_GetRaisedException();
     }
     *failed = raised;

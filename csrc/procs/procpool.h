@@ -163,6 +163,10 @@ PyObject *cf_roster_lasts(cf_procpool *pool);
 void cf_roster_delist(cf_procpool *pool, uint32_t number);
 void cf_roster_bury(cf_procpool *pool, uint32_t number, PyObject *error);
 
+/* What arrived, `what`, could not be decoded: the exception that is set becomes the cause of
+   one that says so. */
+void cf_raise_not_decoded(cf_state *st, const char *what);
+
 void cf_procs_after_fork(cf_state *st);
 int cf_procs_add_types(PyObject *module, cf_state *st);
 

@@ -58,6 +58,7 @@ call(worker *w, const cf_slot *copy)
     if (copy->definition != 0) {
         fn = cf_loaded_get(w->loaded, copy->definition, copy->definition_at);
         if (fn == NULL) {
+            cf_raise_not_decoded(w->st, "The function of the task");
             return NULL;
         }
     }
@@ -70,6 +71,9 @@ call(worker *w, const cf_slot *copy)
         if (exc != NULL) {
             PyErr_SetRaisedException(exc);
         }
+    }
+    else {
+        cf_raise_not_decoded(w->st, "The task");
     }
     Py_XDECREF(fn);
     return result;

@@ -45,6 +45,7 @@
     X(pickler)              /* (file, buffer_callback): .dump(obj), .clear_memo() */ \
     X(loads)                /* (data, buffers=iterable) */                        \
     X(pack_exception)       /* (exc): what to pickle for it */                    \
+    X(transfer_failed)      /* (what, exc) -> the exception for the future */     \
     X(state_pending) X(state_running) X(state_cancelled)                         \
     X(state_cancelled_and_notified) X(state_finished)                            \
     X(str_submit) X(str_invoke_callbacks) X(str_result) X(str_cancel) X(str_spawn)    \

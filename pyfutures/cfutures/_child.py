@@ -18,11 +18,11 @@ from dataclasses import dataclass, field, replace
 from multiprocessing import reduction
 from typing import Any
 
-from cfutures import _cells, _core, _output, _pickle
+from cfutures import _cells, _core, _crash, _output, _pickle
 from cfutures._deferred import DeferredSignals
 from cfutures._report import FAILED, READY, WORKED, Report
 
-__all__ = ["Inherited", "Start", "main", "process_chunk", "travelling"]
+__all__ = ["Inherited", "Start", "main", "process_chunk"]
 
 # What C needs on both sides: this module is imported by parents and workers.
 _core._configure(
@@ -31,6 +31,7 @@ _core._configure(
     pack_exception=_pickle.pack_exception,
     describe=_cells.describe,
     load_definition=_cells.load_definition,
+    transfer_failed=_crash.transfer_failed,
 )
 
 
@@ -55,26 +56,6 @@ def _receive(passed: Any) -> Inherited:
     return inherited
 
 
-class _Definition:
-    """A function on its way to a child that may not be able to import it."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _cells.load_definition, (self._data,)
-
-
-def travelling(function: Callable[..., Any]) -> Any:
-    """`function` as it is to be pickled for a child: by value if it is from a cell."""
-    try:
-        description = _cells.describe(function)
-    except Exception:
-        # The pickler of multiprocessing can do more, and its error is the one to raise.
-        return function
-    return _Definition(description[0]) if isinstance(description, tuple) else function
-
-
 @dataclass(frozen=True)
 class Start:
     """What a worker is told; pickled unless the child is forked."""
@@ -97,8 +78,7 @@ class Start:
 
     def pickled(self) -> Start:
         """The same without what only a forked child can use."""
-        initializer = None if self.initializer is None else travelling(self.initializer)
-        return replace(self, initializer=initializer, signals=None, close=())
+        return replace(self, signals=None, close=())
 
 
 def main(start: Start) -> None:

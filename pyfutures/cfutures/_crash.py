@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from cfutures import _report
 
-__all__ = ["BROKEN", "USELESS", "BrokenProcessPool", "Death", "WorkerCrashed", "broken"]
+__all__ = ["BROKEN", "USELESS", "BrokenProcessPool", "Death", "TransferError", "WorkerCrashed", "broken",
+           "transfer_failed"]
 
 #: The standard library's sentences, on which programs may rely.
 BROKEN = ("A process in the process pool was terminated abruptly while the future was "
@@ -32,6 +33,22 @@ class WorkerCrashed(BrokenProcessPool):
     exitcode: int | None = None
     function: str | None = None
     stack: str = ""
+
+
+class TransferError(BrokenProcessPool):
+    """A task, or what it returned, was pickled but could not be unpickled on arrival.
+
+    Only this task is lost.  It is a BrokenProcessPool since the standard library's pool
+    breaks as a whole there; the reason is the cause.
+    """
+
+
+def transfer_failed(what: str, error: BaseException) -> BaseException:
+    """The exception for a task of which `what` arrived, but could not be unpickled."""
+    exception = TransferError(
+        f"{what} could not be unpickled: {type(error).__name__}: {error}")
+    exception.__cause__ = error
+    return exception
 
 
 @dataclass(frozen=True)

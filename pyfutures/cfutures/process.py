@@ -22,12 +22,12 @@ from typing import Any, TypeVar
 
 from cfutures import _base, _core
 from cfutures._child import process_chunk as _process_chunk
-from cfutures._crash import BrokenProcessPool, WorkerCrashed
+from cfutures._crash import BrokenProcessPool, TransferError, WorkerCrashed
 from cfutures._crew import Crew
 from cfutures._deferred import DeferredSignals
 from cfutures._manager import Manager, interpreter_exits
 
-__all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "WorkerCrashed"]
+__all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "TransferError", "WorkerCrashed"]
 
 _T = TypeVar("_T")
 
