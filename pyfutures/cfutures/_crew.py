@@ -18,7 +18,7 @@ from concurrent.futures._base import LOGGER
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any
 
-from cfutures import _child, _report
+from cfutures import _cells, _child, _report
 from cfutures._deferred import DeferredSignals
 from cfutures._output import Output, redirected_streams
 
@@ -183,13 +183,16 @@ class Crew:
         try:
             self._reports.clear(number)
             segment, bell = self.engine._segment()
+            initializer = self.initializer
+            if initializer is not None:
+                initializer = _cells.travelling(initializer, self.forks)
             start = _child.Start(
                 segment=_child.Inherited(segment), bell=_child.Inherited(bell),
                 reports=_child.Inherited(self._reports.fd),
                 output=None if self._output is None else _child.Inherited(self._output.writer),
                 streams=() if self._output is None else self._output.streams,
                 number=number, arena=arena, parent=os.getpid(), max_tasks=self.max_tasks,
-                threshold=self.threshold, initializer=self.initializer,
+                threshold=self.threshold, initializer=initializer,
                 initargs=tuple(self.initargs), signals=signals,
                 close=() if self._output is None else (self._output.reader,))
             if not self.forks:
