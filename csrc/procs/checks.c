@@ -1,5 +1,7 @@
 #include "procs/checks.h"
 
+#include "procs/code.h"
+
 typedef struct {
     uint8_t kind;
     bool owns_container, owns_value;
@@ -155,32 +157,10 @@ cf_checks_traverse(cf_checks *checks, visitproc visit, void *arg)
     return 0;
 }
 
-/* ---- looking ---- */
+/* ---- looking ----
 
-/* Only the address is of interest: what is found there is not touched, and what is
-   expected is alive.  (Keys are str, so looking calls no __eq__ unless the dictionary has
-   keys of the user's own kind; an exception out of that counts as no.) */
-static bool
-item_is(PyObject *dict, PyObject *key, PyObject *value)
-{
-#if PY_VERSION_HEX >= 0x030d0000
-    PyObject *found;
-    if (PyDict_GetItemRef(dict, key, &found) < 0) {
-        PyErr_Clear();
-        return false;
-    }
-    bool same = found == value;
-    Py_XDECREF(found);
-    return same;
-#else
-    PyObject *found = PyDict_GetItemWithError(dict, key);
-    if (found == NULL && PyErr_Occurred()) {
-        PyErr_Clear();
-        return false;
-    }
-    return found == value;
-#endif
-}
+   Only the addresses of what is found are of interest; what is expected is alive.  Keys are
+   str, so looking calls no __eq__ unless a dictionary has keys of the user's own kind. */
 
 static PyObject *
 class_dict(PyObject *cls)           /* new */
@@ -231,9 +211,9 @@ holds(const check *c)
     bool same;
     switch (c->kind) {
     case CF_CHECK_ITEM:
-        return item_is(c->container, c->key, c->value);
+        return cf_dict_item_is(c->container, c->key, c->value);
     case CF_CHECK_NO_ITEM:
-        return item_is(c->container, c->key, NULL);
+        return cf_dict_item_is(c->container, c->key, NULL);
     case CF_CHECK_CELL:
         return cell_is(c, c->value);
     case CF_CHECK_EMPTY_CELL:
@@ -250,7 +230,7 @@ holds(const check *c)
         return PyDict_Size(c->container) == c->number;
     case CF_CHECK_CLASS_ITEM:
         dict = class_dict(c->container);
-        same = dict != NULL && item_is(dict, c->key, c->value);
+        same = dict != NULL && cf_dict_item_is(dict, c->key, c->value);
         Py_XDECREF(dict);
         return same;
     case CF_CHECK_CLASS_SIZE:
