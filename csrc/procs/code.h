@@ -13,6 +13,7 @@ int cf_reducer_add_type(PyObject *module);      /* reducer.c */
 int cf_digest_add_type(PyObject *module);       /* digest.c */
 int cf_checks_add_type(PyObject *module);       /* checks_type.c */
 
+/* For cf_procs_add_types() to call. */
 static inline int
 cf_code_add_types(PyObject *module)
 {
