@@ -498,10 +498,18 @@ cf_arena_trim(cf_arena *a, uint64_t keep)
 }
 
 void
-cf_arena_usage(const cf_arena *a, uint64_t *live, uint64_t *idle)
+cf_arena_usage(cf_arena *a, uint64_t *live, uint64_t *idle)
 {
+    collect(a);
     *live = a->live;
     *idle = a->idle + a->stale;
+}
+
+bool
+cf_arena_has_returned(const cf_segment *seg, uint32_t number)
+{
+    return number < seg->geometry.arenas
+        && cf_load_relaxed(&cf_arena_head_at(seg, number)->returned) != 0;
 }
 
 /* ---- opening ---- */

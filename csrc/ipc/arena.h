@@ -57,7 +57,12 @@ void cf_arena_reclaim(cf_arena *arena, uint32_t holder);
 /* Give the pages of free blocks, but for the last `keep` bytes' worth, back to the
    system.  Returns the number of bytes given back. */
 uint64_t cf_arena_trim(cf_arena *arena, uint64_t keep);
-/* Bytes in blocks that are not free; in free blocks that still have pages. */
-void cf_arena_usage(const cf_arena *arena, uint64_t *live, uint64_t *idle);
+/* Bytes in blocks that are not free; in free blocks that still have pages.  What has been
+   returned is free. */
+void cf_arena_usage(cf_arena *arena, uint64_t *live, uint64_t *idle);
+
+/* Has something been returned that the owner has not seen yet?  Any process: an owner that
+   sleeps could be called to trim. */
+bool cf_arena_has_returned(const cf_segment *seg, uint32_t number);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -74,9 +75,80 @@ header_of(const cf_segment *seg)
     return (header *)seg->base;
 }
 
+/* ---- forks ----
+
+   A task may fork, without telling us; then its child has the same views of blocks, and
+   when it drops them the parent still looks at them. */
+
+static pthread_mutex_t list_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t list_once = PTHREAD_ONCE_INIT;
+static cf_segment *newest;      /* guarded by list_lock, as are the links */
+static int not_watched;         /* errno of pthread_atfork() */
+
+static void
+before_fork(void)
+{
+    pthread_mutex_lock(&list_lock);
+}
+
+static void
+after_fork_in_parent(void)
+{
+    pthread_mutex_unlock(&list_lock);
+}
+
+static void
+after_fork_in_child(void)
+{
+    for (cf_segment *seg = newest; seg != NULL; seg = seg->older) {
+        cf_segment_disown(seg);
+    }
+    pthread_mutex_unlock(&list_lock);
+}
+
+static void
+watch_forks(void)
+{
+    not_watched = pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child);
+}
+
+static void
+list_add(cf_segment *seg)
+{
+    pthread_mutex_lock(&list_lock);
+    seg->older = newest;
+    if (newest != NULL) {
+        newest->newer = seg;
+    }
+    newest = seg;
+    pthread_mutex_unlock(&list_lock);
+}
+
+static void
+list_remove(cf_segment *seg)
+{
+    pthread_mutex_lock(&list_lock);
+    if (seg->newer != NULL) {
+        seg->newer->older = seg->older;
+    }
+    else {
+        newest = seg->older;
+    }
+    if (seg->older != NULL) {
+        seg->older->newer = seg->newer;
+    }
+    pthread_mutex_unlock(&list_lock);
+}
+
+/* Not in the list yet: that is for those that are complete. */
 static cf_segment *
 new_view(int fd)
 {
+    pthread_once(&list_once, watch_forks);
+    if (not_watched != 0) {
+        errno = not_watched;
+        return NULL;
+    }
     cf_segment *seg = calloc(1, sizeof *seg);
     if (seg != NULL) {
         seg->fd = fd;
@@ -171,6 +243,7 @@ cf_segment_create(const cf_geometry *wanted, cf_segment **out)
     h->geometry = seg->geometry;
     h->bytes = seg->bytes;
     cf_store_release(&h->spill, round_up(seg->bytes, cf_shm_page()));
+    list_add(seg);
     *out = seg;
     return CF_OK;
 no_map:
@@ -227,6 +300,7 @@ cf_segment_attach(int fd, cf_segment **out)
             status = map_now(seg);
         }
         if (status == CF_OK) {
+            list_add(seg);
             *out = seg;
             return CF_OK;
         }
@@ -286,6 +360,7 @@ void
 cf_segment_decref(cf_segment *seg)
 {
     if (atomic_fetch_sub_explicit(&seg->refs, 1, memory_order_acq_rel) == 1) {
+        list_remove(seg);
         cf_shm_unmap(seg->base, (size_t)seg->bytes);
         if (ours(seg)) {
             close(seg->fd);

@@ -36,7 +36,7 @@ typedef struct {
 
 /* One process's view of a segment.  Counted: the pool has one reference and each buffer
    whose memory lies in the segment has one. */
-typedef struct {
+typedef struct cf_segment {
     int fd;                     /* owned; for the functions below */
     char *base;
     uint64_t bytes;             /* mapped */
@@ -49,9 +49,10 @@ typedef struct {
     uint64_t arena_data;
     uint32_t arena_blocks;
     cf_word refs;
-    /* Changes in a forked child (cf_segment_disown): what was mapped before belongs to
-       the parent, whose blocks must not be given back by the child. */
+    /* false in a forked child: what was mapped before belongs to its parent, whose blocks
+       must not be given back by the child.  (It may attach the segment again.) */
     _Atomic bool mine;
+    struct cf_segment *older, *newer;   /* all of this process; segment.c's lock */
 } cf_segment;
 
 /* A new segment.  Where the address space is limited, arena_bytes becomes smaller, down
@@ -65,6 +66,7 @@ cf_status cf_segment_attach(int fd, cf_segment **out);
 
 void cf_segment_incref(cf_segment *seg);
 void cf_segment_decref(cf_segment *seg);        /* the last one unmaps and closes */
+/* mine = false.  After fork() it is done in the child, without being asked. */
 void cf_segment_disown(cf_segment *seg);
 
 /* Through the file (plat/shm.h), unless the descriptor is not the segment's any more: a

@@ -372,6 +372,24 @@ reclaiming_takes_what_the_dead_one_had(void)
 }
 
 static void
+the_owner_is_told_that_something_was_returned(void)
+{
+    set_up(16 * MIB);
+    cf_place a = alloc(1000), b = alloc(MIB);
+    CHECK(!cf_arena_has_returned(view, 1));
+    cf_block_return(view, &a);
+    cf_block_return(view, &b);
+    CHECK(cf_arena_has_returned(view, 1));
+    CHECK(!cf_arena_has_returned(view, 2));
+    CHECK(!cf_arena_has_returned(view, 4));
+    CHECK(!cf_arena_has_returned(view, UINT32_MAX));
+    CHECK_EQUAL(live(), 0);             /* it looks */
+    CHECK(idle() >= MIB + 1000);
+    CHECK(!cf_arena_has_returned(view, 1));
+    tear_down();
+}
+
+static void
 turns_wrap_round(void)
 {
     set_up(16 * MIB);
@@ -1083,6 +1101,7 @@ main(void)
     RUN(the_parents_blocks_wait_for_the_end_of_their_message);
     RUN(who_disowned_a_segment_changes_nothing);
     RUN(reclaiming_takes_what_the_dead_one_had);
+    RUN(the_owner_is_told_that_something_was_returned);
     RUN(turns_wrap_round);
     RUN(a_full_arena_says_so);
     RUN(a_full_arena_gives_a_larger_block);

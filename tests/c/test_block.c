@@ -423,7 +423,6 @@ a_forked_child_gives_nothing_back(void)
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        cf_segment_disown(seg);
         cf_block_return(seg, &held);
         cf_block_return(seg, &live_one);
         cf_segment_decref(seg);

@@ -285,9 +285,11 @@ another_process_attaches(void)
     if (child == 0) {
         cf_segment *view;
         int fd = dup(seg->fd);
-        cf_segment_disown(seg);
+        if (atomic_load(&seg->mine)) {
+            _exit(3);
+        }
         cf_segment_decref(seg);
-        if (cf_segment_attach(fd, &view) != CF_OK) {
+        if (cf_segment_attach(fd, &view) != CF_OK || !atomic_load(&view->mine)) {
             _exit(2);
         }
         strcpy(cf_segment_at(view, view->slots), "from the child");
@@ -315,6 +317,46 @@ attach_bytes(const void *data, size_t size, uint64_t length)
     }
     close(fd);
     return status;
+}
+
+static void *
+attach_and_leave(void *arg)
+{
+    cf_segment *seg = arg, *view;
+    for (int i = rounds(1000); i > 0; i--) {
+        if (CHECK_EQUAL(cf_segment_attach(seg->fd, &view), CF_OK)) {
+            cf_segment_decref(view);
+        }
+    }
+    cf_segment_decref(seg);
+    return NULL;
+}
+
+static void
+a_fork_disowns_all_whatever_other_threads_do(void)
+{
+    cf_segment *segs[3] = {create(&tiny), create(&tiny), create(&tiny)};
+    pthread_t threads[2];
+    cf_segment_incref(segs[0]);
+    for (int i = 0; i < 2; i++) {
+        threads[i] = start(attach_and_leave, segs[i]);
+    }
+    for (int i = rounds(50); i > 0; i--) {
+        pid_t child = fork();
+        if (child == 0) {
+            cf_segment *view;
+            bool disowned = !atomic_load(&segs[0]->mine) && !atomic_load(&segs[2]->mine);
+            _exit(!disowned || cf_segment_attach(segs[0]->fd, &view) != CF_OK);
+        }
+        int status = -1;
+        CHECK_EQUAL(waitpid(child, &status, 0), child);
+        CHECK_EQUAL(status, 0);
+    }
+    join(threads[0]);
+    join(threads[1]);
+    CHECK(atomic_load(&segs[0]->mine) && atomic_load(&segs[2]->mine));
+    cf_segment_decref(segs[0]);
+    cf_segment_decref(segs[2]);
 }
 
 static void
@@ -725,6 +767,7 @@ main(void)
     RUN(no_descriptors_are_an_error);
     RUN(an_attached_one_is_the_same);
     RUN(another_process_attaches);
+    RUN(a_fork_disowns_all_whatever_other_threads_do);
     RUN(foreign_files_are_corrupt);
     RUN(every_altered_header_is_corrupt);
     RUN(the_last_reference_unmaps_and_closes);
