@@ -135,19 +135,20 @@ def floor_proc_idle(lib: SimpleNamespace, meter: Meter, *, seconds: float) -> Sa
 
 def _at_rest(seconds: float) -> Sample:
     time.sleep(SETTLE)
-    everybody = [0, *family.descendants()]      # 0 is this process, for the clocks
-    before = {pid: _used(pid) for pid in everybody}
+    workers = family.descendants()
+    woken = sum(map(family.wake_ups, ["self", *workers]))
+    before = _used(workers)
+    mine = time.process_time()      # last here and first there: reading clocks costs, too
     time.sleep(seconds)
-    after = {pid: _used(pid) for pid in everybody}
-    cpu = {pid: (after[pid][0] - before[pid][0]) * 1e3 for pid in everybody}
-    workers = [ms for pid, ms in cpu.items() if pid]
-    return Sample(value=sum(cpu.values()), items=len(everybody), extra={
-        "worst": max(workers, default=0.0),
-        "wake-ups": sum(after[pid][1] - before[pid][1] for pid in everybody)})
+    mine = time.process_time() - mine
+    spent = [(b - a) * 1e3 for a, b in zip(before, _used(workers), strict=True)]
+    woken = sum(map(family.wake_ups, ["self", *workers])) - woken
+    return Sample(value=mine * 1e3 + sum(spent), items=1 + len(workers), extra={
+        "worst": max(spent, default=0.0), "wake-ups": woken})
 
 
-def _used(pid: int) -> tuple[float, int]:
-    """CPU seconds and wake-ups of a process so far."""
-    seconds = time.process_time() if pid == 0 else family.cpu_of(pid)
-    verify(seconds is not None, "a worker ended while it should rest")
-    return seconds, family.wake_ups("self" if pid == 0 else pid)
+def _used(workers: list[int]) -> list[float]:
+    """CPU seconds of each worker so far."""
+    found = [family.cpu_of(pid) for pid in workers]
+    verify(None not in found, "a worker ended while it should rest")
+    return [seconds for seconds in found if seconds is not None]
