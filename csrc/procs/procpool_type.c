@@ -5,6 +5,7 @@
 #include "procs/procpool.h"
 
 #include "plat/peer.h"
+#include "procs/code.h"
 #include "py/block.h"
 
 /* Of both types. */
@@ -75,6 +76,22 @@ post(cf_procpool *pool, uint32_t slot, const cf_message *m, cf_definition *defin
     return 0;
 }
 
+/* A task that cannot be pickled fails, with the exception that is set; the standard library
+   finds out later, and has started a worker for it: so many are there for the next ones. */
+static PyObject *
+not_encoded(PyObject *self, cf_procpool *pool)
+{
+    PyObject *f = cf_procpool_failed_future(pool->st);
+    if (f != NULL && cf_load_relaxed(&pool->running) < cf_load_relaxed(&pool->limit)) {
+        PyObject *r = PyObject_CallMethodNoArgs(self, pool->st->str_grow);
+        if (r == NULL) {
+            Py_CLEAR(f);
+        }
+        Py_XDECREF(r);
+    }
+    return f;
+}
+
 static PyObject *
 submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
        PyObject *kwnames)
@@ -93,7 +110,7 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     cf_definition *definition;
     cf_message m;
     if (cf_defs_hold(pool->defs, fn, &definition) < 0) {
-        return cf_procpool_failed_future(st);
+        return not_encoded(self, pool);
     }
     if (cf_encode_call(pool->codec, definition == NULL ? fn : NULL, args, nargs, kwnames,
                        &m) < 0)
@@ -101,7 +118,7 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
         if (definition != NULL) {
             cf_defs_release(pool->defs, definition);
         }
-        return cf_procpool_failed_future(st);
+        return not_encoded(self, pool);
     }
     uint32_t slot = cf_procpool_take_slot(pool);
     if (slot == CF_NO_SLOT) {
@@ -588,7 +605,9 @@ cf_procs_add_types(PyObject *module, cf_state *st)
     st->ProcessPool = (PyTypeObject *)PyType_FromModuleAndSpec(
         module, &pool_spec, (PyObject *)st->ExecutorBase);
     st->ProcessEngine = (PyTypeObject *)PyType_FromModuleAndSpec(module, &engine_spec, NULL);
-    if (st->ProcessPool == NULL || st->ProcessEngine == NULL || cf_codec_add_types(module, st) < 0) {
+    if (st->ProcessPool == NULL || st->ProcessEngine == NULL || cf_codec_add_types(module, st) < 0
+        || cf_code_add_types(module) < 0)
+    {
         return -1;
     }
     if (PyModule_AddType(module, st->ProcessEngine) < 0) {
