@@ -321,10 +321,16 @@ cf_procpool_fail_all(cf_procpool *pool, PyObject *error)
 }
 
 void
-cf_procpool_cancel_queued(cf_procpool *pool)
+cf_procpool_cancel_queued(cf_procpool *pool, uint32_t spared)
 {
     for (uint32_t slot = 0; slot < pool->used; slot++) {
         cf_task *task = &pool->tasks[slot];
+        if (spared > 0
+            && (cf_load_relaxed(cf_procpool_word(pool, slot)) & CF_SLOT_QUEUED))
+        {
+            spared--;
+            continue;
+        }
         if (cf_board_cancel(&pool->board, slot)
             && (task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO)))
         {

@@ -134,7 +134,8 @@ void cf_procpool_free_slot(cf_procpool *pool, uint32_t slot);
 bool cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error);
 /* Everything that has not ended fails with `error`. */
 void cf_procpool_fail_all(cf_procpool *pool, PyObject *error);
-void cf_procpool_cancel_queued(cf_procpool *pool);
+/* Cancel what has not begun, but for `spared` tasks. */
+void cf_procpool_cancel_queued(cf_procpool *pool, uint32_t spared);
 /* The slot was not pushed. */
 void cf_procpool_untake_slot(cf_procpool *pool, uint32_t slot);
 /* Give what slots and arena do not need now, but for `keep` bytes, back to the system. */

@@ -395,17 +395,18 @@ pool_py_break(PyObject *self, PyObject *args)
 }
 
 static PyObject *
-pool_py_close(PyObject *self, PyObject *cancel_futures)
+pool_py_close(PyObject *self, PyObject *args)
 {
     cf_procpool *pool = ((ProcessPoolObject *)self)->pool;
-    int cancel = PyObject_IsTrue(cancel_futures);
-    if (cancel < 0) {
+    int cancel;
+    unsigned int spared = 0;
+    if (!PyArg_ParseTuple(args, "p|I:_close", &cancel, &spared)) {
         return NULL;
     }
     if (pool != NULL) {
         cf_procpool_close(pool, CF_PROCS_SHUTDOWN);
         if (cancel && !(cf_load_relaxed(&pool->state) & CF_PROCS_FORKED)) {
-            cf_procpool_cancel_queued(pool);
+            cf_procpool_cancel_queued(pool, spared);
         }
     }
     Py_RETURN_NONE;
@@ -530,8 +531,9 @@ engine_tp_dealloc(PyObject *self)
     {"_break", pool_py_break, METH_VARARGS, PyDoc_STR(                                        \
      "_break($self, error, text, /)\n--\n\n"                                                  \
      "All tasks fail with error; submit() raises BrokenProcessPool(text).")},                 \
-    {"_close", pool_py_close, METH_O, PyDoc_STR(                                              \
-     "_close($self, cancel_futures, /)\n--\n\nTake no more tasks.")},                         \
+    {"_close", pool_py_close, METH_VARARGS, PyDoc_STR(                                        \
+     "_close($self, cancel_futures, spared=0, /)\n--\n\n"                                     \
+     "Take no more tasks; cancel those that wait, but for so many.")},                        \
     {"_unfinished", pool_py_unfinished, METH_NOARGS, PyDoc_STR(                               \
      "_unfinished($self, /)\n--\n\nHow many tasks are queued or running.")},                  \
     {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(                                       \

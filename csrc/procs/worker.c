@@ -104,6 +104,9 @@ run(worker *w, uint32_t number)
         }
     }
     cf_message_post(&m, slot);
+    /* Idle before the result is seen: whoever gets it and submits again finds this worker
+       free, not a reason to start another one. */
+    cf_board_busy(&w->board, w->number, false);
     cf_board_finish(&w->board, number, failed, w->bell);
     Py_DECREF(result);
 }

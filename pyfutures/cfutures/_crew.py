@@ -133,6 +133,12 @@ class Crew:
             return _report.STARTING, ""
         return self._reports.read(worker.number)
 
+    def starting(self) -> int:
+        """How many workers are not ready for tasks yet."""
+        with self.lock:
+            return sum(self.report(worker)[0] == _report.STARTING
+                       for worker in self.workers.values())
+
     # ---- starting; the lock is held ----
 
     def start(self, count: int) -> None:
@@ -210,12 +216,15 @@ class Crew:
 
     # ---- ending ----
 
-    def close(self, cancel_futures: bool) -> None:
-        """Take no more tasks; workers leave when nothing is left."""
+    def close(self, cancel_futures: bool, spared: int = 0) -> None:
+        """Take no more tasks, cancel none or those that wait, but for so many.
+
+        Workers leave when nothing is left.
+        """
         if self.foreign:
             return
         self.closing = True
-        self.engine._close(cancel_futures)
+        self.engine._close(cancel_futures, spared)
         self.engine._wake()
 
     def retire(self, number: int) -> None:

@@ -257,7 +257,9 @@ class ProcessPoolExecutor(
         cancel_futures: cancel the tasks that have not begun.
         """
         crew = self._crew
-        crew.close(cancel_futures)
+        # A worker that is being started was started for a task, which counts as begun, as it
+        # does in the standard library.
+        crew.close(cancel_futures, crew.starting() if cancel_futures else 0)
         self._shut_down = True
         if wait:
             with crew.lock:     # a submit() in another thread may be starting it
@@ -287,7 +289,8 @@ class ProcessPoolExecutor(
             raise
 
     def _interrupt(self) -> None:
-        self.shutdown(wait=False, cancel_futures=True)
+        self._crew.close(True)      # all of them
+        self.shutdown(wait=False)
         manager = self._manager
         if manager is not None:
             manager.interrupt()
