@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from cfutures import _report
 
-__all__ = ["BROKEN", "USELESS", "BrokenProcessPool", "Death", "TransferError", "WorkerCrashed", "broken",
-           "transfer_failed"]
+__all__ = ["BROKEN", "USELESS", "BrokenProcessPool", "Death", "TransferError", "WorkerCrashed",
+           "broken", "transfer_failed"]
 
 #: The standard library's sentences, on which programs may rely.
 BROKEN = ("A process in the process pool was terminated abruptly while the future was "

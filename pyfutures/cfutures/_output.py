@@ -108,7 +108,9 @@ def prepare_worker(streams: tuple[str, ...], fd: int | None, number: int) -> Non
                 io.BufferedWriter(frames), encoding="utf-8", errors="backslashreplace",
                 newline="\n", line_buffering=True))
         elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(line_buffering=True)
+            # Without write_through (PYTHONUNBUFFERED) print() would write a line in two
+            # parts, between which other workers write theirs.
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def flush() -> None:
