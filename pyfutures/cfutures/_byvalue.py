@@ -43,6 +43,7 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from cfutures._core import Checks  # type: ignore[attr-defined, unused-ignore]
 from cfutures._lineage import (
     EPOCH,
     FAMILY,
@@ -56,7 +57,7 @@ from cfutures._lineage import (
     was_applied,
 )
 from cfutures._pickle import MAIN_NAMES, Pickler, loads
-from cfutures._survey import Check, Sent, Survey, all_hold, global_names, portable
+from cfutures._survey import Sent, Survey, global_names, portable
 
 __all__ = ["Dump", "Loaded", "reduce_class", "reduce_code", "reduce_function"]
 
@@ -357,13 +358,13 @@ class Loaded:
 class _Parcel:
     def __init__(self, subject: Any) -> None:
         self.survey = Survey(subject)
-        self.checks: list[Check] = self.survey.checks
+        self.checks = Checks(self.survey.checks)
         self.data = dump(subject, self.survey)
         self.survey.forget()
 
     def is_true(self, subject: Any) -> bool:
         """Whether it would come out again."""
-        return all_hold(self.checks) and (
+        return self.checks.hold() and (
             not self.survey.volatile or self.survey.still_true(subject))
 
 

@@ -34,6 +34,7 @@ from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cfutures import _lineage
+from cfutures._core import Reducer  # type: ignore[attr-defined, unused-ignore]
 
 if TYPE_CHECKING:
     from cfutures._byvalue import Dump
@@ -226,6 +227,42 @@ _FORKING: dict[type, Callable[[Any], Any]] = (
 _standard_reduce_method: Any = reduction._reduce_method  # type: ignore[attr-defined]
 
 
+def _reduce(pickler: Pickler, obj: Any) -> Any:
+    """How `pickler` writes what is not a plain builtin value."""
+    kind = type(obj)
+    if kind is types.FunctionType:
+        if importable(obj):
+            return NotImplemented
+        from cfutures import _byvalue
+
+        return _byvalue.reduce_function(pickler, obj)
+    if issubclass(kind, type):
+        if kind in _copyreg_table or not obj.__flags__ & _HEAP_TYPE:
+            return _reduce_fixed_class(obj)
+        if importable(obj):
+            return NotImplemented
+        from cfutures import _byvalue
+
+        return _byvalue.reduce_class(pickler, obj)
+    reduce = _FORKING.get(kind) or _OURS.get(kind)
+    if reduce is _standard_reduce_method:
+        reduce = _reduce_method
+    return NotImplemented if reduce is None else reduce(obj)
+
+
+def _reduce_fixed_class(cls: type) -> Any:
+    """A class that C code made; those without a home (<class 'function'>) are in types."""
+    if cls.__module__ == "builtins" and getattr(cls, "__qualname__", "") not in _BUILTINS:
+        for name, value in vars(types).items():
+            if value is cls:
+                return getattr, (types, name)
+    return NotImplemented
+
+
+_BUILTINS = frozenset(vars(sys.modules["builtins"])) | {
+    "NoneType", "NotImplementedType", "ellipsis"}
+
+
 class Pickler(pickle.Pickler):
     """The C pickler of protocol 5, and how it reduces what it does not know itself.
 
@@ -245,40 +282,8 @@ class Pickler(pickle.Pickler):
         super().__init__(file, 5, buffer_callback=buffer_callback)
         self.dump_reference: weakref.ref[Dump] | None = None
 
-    def reducer_override(self, obj: Any) -> Any:
-        """Called by the C pickler for whatever is not a plain builtin value."""
-        kind = type(obj)
-        if kind is types.FunctionType:
-            if importable(obj):
-                return NotImplemented
-            from cfutures import _byvalue
-
-            return _byvalue.reduce_function(self, obj)
-        if issubclass(kind, type):
-            if kind in _copyreg_table or not obj.__flags__ & _HEAP_TYPE:
-                return self._reduce_fixed_class(obj)
-            if importable(obj):
-                return NotImplemented
-            from cfutures import _byvalue
-
-            return _byvalue.reduce_class(self, obj)
-        reduce = _FORKING.get(kind) or _OURS.get(kind)
-        if reduce is _standard_reduce_method:
-            reduce = _reduce_method
-        return NotImplemented if reduce is None else reduce(obj)
-
-    @staticmethod
-    def _reduce_fixed_class(cls: type) -> Any:
-        """A class that C code made; those without a home (<class 'function'>) are in types."""
-        if cls.__module__ == "builtins" and getattr(cls, "__qualname__", "") not in _BUILTINS:
-            for name, value in vars(types).items():
-                if value is cls:
-                    return getattr, (types, name)
-        return NotImplemented
-
-
-_BUILTINS = frozenset(vars(sys.modules["builtins"])) | {
-    "NoneType", "NotImplementedType", "ellipsis"}
+    #: Called by pickle for whatever is not a plain builtin value.
+    reducer_override = Reducer(_reduce, (_FORKING, _OURS), MAIN_NAMES)
 
 
 def pickler(file: _Writable, buffer_callback: Callable[[Any], object] | None) -> Pickler:

@@ -12,18 +12,17 @@ on.  It finds out
 from __future__ import annotations
 
 import dis
-import hashlib
 import sys
 import threading
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
+from cfutures._core import Digest  # type: ignore[attr-defined, unused-ignore]
 from cfutures._pickle import Pickler, _LruCache
 
-__all__ = ["LOCKS", "NewLock", "Sent", "Survey", "all_hold", "global_names", "portable",
-           "unchanging"]
+__all__ = ["Sent", "Survey", "global_names", "portable", "unchanging"]
 
 # ---- checks ----
 
@@ -42,35 +41,6 @@ def _cell_contents(cell: types.CellType) -> Any:
         return cell.cell_contents
     except ValueError:
         return _ABSENT
-
-
-_LOOK: dict[int, Callable[[Any, Any], Any]] = {
-    CHECK_ITEM: lambda container, key: container.get(key, _ABSENT),
-    CHECK_CELL: lambda fn, key: _cell_contents(fn.__closure__[key]),
-    CHECK_CODE: lambda fn, key: fn.__code__,
-    CHECK_DEFAULTS: lambda fn, key: fn.__defaults__,
-    CHECK_KWDEFAULTS: lambda fn, key: fn.__kwdefaults__,
-    CHECK_CLASS_ITEM: lambda cls, key: cls.__dict__.get(key, _ABSENT),
-}
-_TEST: dict[int, Callable[[Any, Any, Any], bool]] = {
-    CHECK_NO_ITEM: lambda container, key, value: key not in container,
-    CHECK_EMPTY_CELL: lambda fn, key, value: _cell_contents(fn.__closure__[key]) is _ABSENT,
-    CHECK_ATTRIBUTES: lambda fn, key, value: len(fn.__dict__) == value,
-    CHECK_CLASS_SIZE: lambda cls, key, value: len(cls.__dict__) == value,
-    CHECK_SIZE: lambda container, key, value: len(container) == value,
-}
-
-
-def all_hold(checks: Iterable[Check]) -> bool:
-    """Whether everything is as it was when the checks were made (C has its own)."""
-    for kind, container, key, value in checks:
-        look = _LOOK.get(kind)
-        if look is None:
-            if not _TEST[kind](container, key, value):
-                return False
-        elif look(container, key) is not value:
-            return False
-    return True
 
 
 # ---- what a function reads ----
@@ -223,25 +193,18 @@ class _Outliner:
     """Pickles only to know what it would have written."""
 
     def __init__(self) -> None:
-        self._hash = hashlib.blake2b(digest_size=16)
-        self._pickler = Pickler(self, self._take_buffer)
-        self._pickler.inline = True
-
-    def write(self, data: Any) -> None:
-        """As the file of the pickler."""
-        self._hash.update(data)
-
-    def _take_buffer(self, buffer: Any) -> None:
+        self._digest = Digest()
         # Large data is looked at where it is, not copied.
-        self._hash.update(buffer.raw())
+        self._pickler = Pickler(self._digest, self._digest.buffer)
+        self._pickler.inline = True
 
     def digest(self, value: Any, survey: Survey | _Quiet) -> bytes:
         """The digest of a pickle of `value`."""
-        self._hash = hashlib.blake2b(digest_size=16)
         self._pickler.survey = survey
         self._pickler.dump(value)
         self._pickler.clear_memo()
-        return self._hash.digest()
+        digest: bytes = self._digest.finish()
+        return digest
 
 
 class _Quiet:
@@ -428,10 +391,12 @@ class Survey:
         return False
 
     def _sum_up(self) -> bytes:
-        whole = hashlib.blake2b(self._root_digest, digest_size=16)
+        whole = Digest()
+        whole.write(self._root_digest)
         for (_, name), sent in self.values.items():
-            whole.update(name.encode() + (sent.digest or b"%d" % id(sent.value)))
+            whole.write(name.encode() + (sent.digest or b"%d" % id(sent.value)))
         for digest in self.classes.values():
-            whole.update(digest)
-        whole.update(repr([name for _, name in self._met_names]).encode())
-        return whole.digest()
+            whole.write(digest)
+        whole.write(repr([name for _, name in self._met_names]).encode())
+        summary: bytes = whole.finish()
+        return summary
