@@ -45,21 +45,22 @@ import cloudpickle  # type: ignore[import-untyped]
 
 from cfutures._core import Checks  # type: ignore[attr-defined, unused-ignore]
 from cfutures._lineage import (
-    EPOCH,
     FAMILY,
+    Loaded,
     apply,
     forget,
     inherited,
     is_applied,
     is_from_parent,
     main_namespace,
+    need,
     not_sent,
     was_applied,
 )
 from cfutures._pickle import MAIN_NAMES, Pickler, loads
 from cfutures._survey import Sent, Survey, global_names, portable
 
-__all__ = ["Dump", "Loaded", "reduce_class", "reduce_code", "reduce_function"]
+__all__ = ["Dump", "reduce_class", "reduce_code", "reduce_function"]
 
 
 class Dump:
@@ -257,7 +258,7 @@ def _receive_global(space: dict[str, Any], name: str, digest: bytes | None,
         elif was_applied(key) or (name in inherited and id(space.get(name)) == inherited[name]):
             space.pop(name, None)
         apply(key, digest)
-    _need(key, digest)
+    need(key, digest)
 
 
 def _use_inherited(fn: types.FunctionType, name: str, value: tuple[bytes, int, str]) -> None:
@@ -312,44 +313,6 @@ def _from_main(name: str, fingerprint: Any) -> Any:
         raise pickle.UnpicklingError(
             f"{name}() cannot be pickled, and was defined anew after this process started")
     return found
-
-
-# ---- what something that was loaded relies on ----
-
-_loading = threading.local()
-
-
-def _need(key: object, digest: bytes | None) -> None:
-    needs = getattr(_loading, "needs", None)
-    if needs is not None:
-        needs[key] = digest
-
-
-class Loaded:
-    """What a load applied, so that it can be seen whether it still holds."""
-
-    def __init__(self, data: Any) -> None:
-        outer = getattr(_loading, "needs", None)
-        self.needs: dict[Any, bytes | None] = {}
-        _loading.needs = self.needs
-        try:
-            self.value: Any = loads(data)
-        finally:
-            _loading.needs = outer
-        if outer is not None:
-            outer.update(self.needs)
-        self.epoch = EPOCH[0]
-
-    def is_current(self) -> bool:
-        """Whether globals and classes here are as this load made them.
-
-        False if something else was sent since: then it must be loaded again.
-        """
-        if self.epoch != EPOCH[0]:
-            if not all(is_applied(key, digest) for key, digest in self.needs.items()):
-                return False
-            self.epoch = EPOCH[0]
-        return True
 
 
 # ---- parcels ----
@@ -412,7 +375,7 @@ def _open_function(digest: bytes, data: bytes) -> Any:
         if len(_opened) > _MOST_OPENED:
             _opened.popitem(last=False)
     for key, needed in loaded.needs.items():
-        _need(key, needed)
+        need(key, needed)
     return loaded.value
 
 
@@ -508,7 +471,7 @@ def _set_class(cls: type, state: tuple[Any, ...]) -> None:
                 delattr(cls, name)
         _attributes_of[cls] = names
         apply(number, digest)
-    _need(number, digest)
+    need(number, digest)
 
 
 def _open_class(number: str, digest: bytes, data: bytes, sender: int) -> type:

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cfutures import _lineage
-from cfutures._pickle import _LruCache, dumps, importable
+from cfutures._pickle import _LruCache, dumps, importable, loads
 
 if TYPE_CHECKING:
     from cfutures._survey import Check, Survey
@@ -139,9 +139,7 @@ def load_definition(data: Any) -> Any:
     loaded (a false answer means that it must be loaded again); a list whose item is another
     object if there was anything.
     """
-    from cfutures._byvalue import Loaded
-
-    loaded = Loaded(data)
+    loaded = _lineage.Loaded(data)
     fn = loaded.value
     loaded.value = None
     return (fn, loaded.is_current, _lineage.EPOCH) if loaded.needs else fn

@@ -1,13 +1,16 @@
 """Which process this is to those that it exchanges code with, and what it was sent.
 
-Kept apart from what uses it because a forked child must know how it began even if its
-parent had sent no code by then.
+Kept apart from what makes and opens code by value (_byvalue), and light: a forked child
+must know how it began even if its parent had sent no code by then, and a worker that is
+sent nothing by value does without the rest.
 """
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import sys
+import threading
 import uuid
 from collections.abc import Hashable
 from typing import Any
@@ -62,10 +65,58 @@ def forget(key: Hashable) -> None:
     _applied.pop(key, None)
 
 
+# ---- what something that was loaded relies on ----
+
+_loading = threading.local()
+
+
+def need(key: Hashable, digest: bytes | None) -> None:
+    """What is being loaded just now relies on this being applied."""
+    needs = getattr(_loading, "needs", None)
+    if needs is not None:
+        needs[key] = digest
+
+
+class Loaded:
+    """What came out of a pickle, and what its loading applied.
+
+    So it can be seen whether that still holds.
+    """
+
+    def __init__(self, data: Any) -> None:
+        outer = getattr(_loading, "needs", None)
+        self.needs: dict[Hashable, bytes | None] = {}
+        _loading.needs = self.needs
+        try:
+            self.value: Any = pickle.loads(data)
+        finally:
+            _loading.needs = outer
+        if outer is not None:
+            outer.update(self.needs)
+        self.epoch = EPOCH[0]
+
+    def is_current(self) -> bool:
+        """Whether globals and classes here are as this load made them.
+
+        False if something else was sent since: then it must be loaded again.
+        """
+        if self.epoch != EPOCH[0]:
+            if not all(is_applied(key, digest) for key, digest in self.needs.items()):
+                return False
+            self.epoch = EPOCH[0]
+        return True
+
+
+# ---- telling ----
+
+
 def explain(exc: BaseException) -> None:
     """Say with a NameError that the name exists, but could not be sent."""
     if isinstance(exc, NameError) and exc.name in not_sent:
         exc.add_note(not_sent[exc.name])
+
+
+# ---- forks ----
 
 
 def _after_fork() -> None:
