@@ -57,7 +57,7 @@ from cfutures._lineage import (
     not_sent,
     was_applied,
 )
-from cfutures._pickle import MAIN_NAMES, Pickler, loads
+from cfutures._pickle import MAIN_NAMES, Pickler
 from cfutures._survey import Sent, Survey, global_names, portable
 
 __all__ = ["Dump", "reduce_class", "reduce_code", "reduce_function"]
