@@ -187,6 +187,32 @@ def _copier(target: mmap.mmap, source: bytes, length: int) -> Callable[[], Any]:
     return lambda: memmove(where, source, length)
 
 
+@proc_floor(cases=[{"size": size} for size in ("64K", "8M", "80M")], quick=[{"size": "80M"}],
+            unit="ms/copy")
+def floor_bytes(lib: SimpleNamespace, meter: Meter, *, size: str) -> Sample:
+    """memcpy into reused shared memory, then a new bytes object of it; median ms.
+
+    What a bytes object costs that goes through shared memory, one copy after the other.
+    The bytes object is dropped outside of the time; the C library decides whether the next
+    one gets its pages or fresh ones.
+    """
+    length = size_of(size)
+    source = os.urandom(4096) * (length // 4096 + 1)
+    target = _memory(length)
+    copy = _copier(target, source, length)
+    walls: list[float] = []
+    until = time.perf_counter() + meter.warm_up_seconds
+    while len(walls) < LEAST or sum(walls) < meter.enough or time.perf_counter() < until:
+        start = time.perf_counter()
+        copy()
+        got = target[:length]
+        walls.append(time.perf_counter() - start)
+        verify(got[-9:] == source[length - 9:length], "wrong copy")
+        del got
+    wall = median(walls)
+    return Sample(value=wall * 1e3, wall=wall * 1e6, items=len(walls))
+
+
 @proc_floor(cases=[{"n": 50}], unit="ms/process")
 def floor_proc_fork(lib: SimpleNamespace, meter: Meter, *, n: int) -> Sample:
     """os.fork(), the child leaves at once, os.waitpid(); ms."""
