@@ -29,13 +29,20 @@ ours = pytest.mark.ours
 stdlib_from = pytest.mark.stdlib_from
 
 
+class Implementation(SimpleNamespace):
+    """The names of one of them; see load()."""
+
+    def __repr__(self):
+        return f"<{self.implementation}>"
+
+
 def load(implementation):
     """Return the names of "stdlib" or "cfutures" as one namespace."""
     package = PACKAGES[implementation]
     module = importlib.import_module(package)
     thread = importlib.import_module(f"{package}.thread")
     process = importlib.import_module(f"{package}.process")
-    return SimpleNamespace(
+    return Implementation(
         implementation=implementation, module=module, thread=thread, process=process,
         _base=importlib.import_module(f"{package}._base"),
         BrokenThreadPool=thread.BrokenThreadPool,

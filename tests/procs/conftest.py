@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import testkit
-from prockit import METHODS, Door, command_of, offspring
+from prockit import METHODS, Door, command_of, offspring, shared_memory
 
 
 def pytest_configure(config):
@@ -93,6 +93,13 @@ def shared(cf, context, tmp_path_factory):
         for future in futures:
             future.result(testkit.GUARD)
         yield executor
+
+
+@pytest.fixture
+def used_memory():
+    """Ask for the bytes of shared memory that this process's pools took since then."""
+    before = shared_memory()
+    return lambda: shared_memory() - before
 
 
 @pytest.fixture(autouse=True)

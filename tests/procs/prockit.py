@@ -128,7 +128,10 @@ def command_of(pid):
 # --- memory -----------------------------------------------------------------------------
 
 def shared_memory():
-    """Bytes of memory in the unnamed files that this process has open."""
+    """Bytes of memory in the unnamed files that this process has open.
+
+    See the fixture used_memory, which leaves out what other pools have.
+    """
     total = 0
     for fd in os.listdir("/proc/self/fd"):
         try:
@@ -175,16 +178,17 @@ class Program:
         environment = {**os.environ, "PYTHONUNBUFFERED": "1", "PYTHONPATH": path}
         self.limit = limit
         self.names = set(os.listdir(RESOURCES)) if os.path.isdir(RESOURCES) else set()
+        # Unbuffered, or line() would take more than its line from communicate().
         self.process = subprocess.Popen(
-            [sys.executable, "-c", source], text=True, env=environment,
+            [sys.executable, "-c", source], env=environment, bufsize=0,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             start_new_session=True)
         self.pid = self.process.pid
         self.out = self.err = ""
 
     def line(self):
-        """The next line that it prints; waits for it."""
-        return self.process.stdout.readline().rstrip("\n")
+        """The next line that it prints; waits for it, "" if there is none."""
+        return self.process.stdout.readline().decode().rstrip("\n")
 
     def interrupt(self):
         """Ctrl-C at a terminal: every process of the group gets it."""
@@ -201,7 +205,7 @@ class Program:
         """
         try:
             # The pipes are open as long as a worker is: this waits for all of them.
-            self.out, self.err = self.process.communicate(timeout=self.limit + 15)
+            self._read(self.limit + 15)
         except subprocess.TimeoutExpired:
             left = [command_of(pid) for pid in sorted(of_session(self.pid))]
             self.destroy()
@@ -227,9 +231,12 @@ class Program:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        if self.process.poll() is None or not self.err:
-            out, err = self.process.communicate()
-            self.out, self.err = self.out or out, self.err or err
+        if not self.process.stdout.closed:
+            self._read(GUARD)
+
+    def _read(self, guard):
+        self.out, self.err = (
+            text.decode(errors="replace") for text in self.process.communicate(timeout=guard))
 
 
 def run_program(code, implementation="cfutures", method="fork", *, limit=GUARD, status=0):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import proc_tasks as tasks
 import pytest
-from prockit import alive, shared_memory
+from prockit import alive
 from testkit import GUARD, eventually, ours
 
 pytestmark = pytest.mark.timeout(180)
@@ -308,6 +308,18 @@ def test_initializer_that_dies_once(cf, procs, tmp_path):
 
 
 @REPLACE
+def test_deaths_while_starting_with_good_starts_between_are_no_endless_row(
+        cf, procs, tmp_path):
+    """Every other process dies before it is ready; the others do the work."""
+    executor = procs(1, on_crash="replace", initializer=tasks.die_every_other_time,
+                     initargs=(str(tmp_path / "starts"),))
+    for _ in range(8):
+        pid = executor.submit(tasks.pid).result(GUARD)
+        kill(pid)
+        assert eventually(lambda pid=pid: not alive(pid))
+
+
+@REPLACE
 def test_initializer_that_always_dies(cf, procs):
     """No endless row of new processes: the tasks fail."""
     executor = procs(2, on_crash="replace", initializer=tasks.die_exit, initargs=(9,))
@@ -388,7 +400,7 @@ def test_asyncio_is_told_of_a_crash(cf, procs):
 
 @pytest.mark.parametrize("policy", ["break", "replace"])
 @ours("there is no shared memory")
-def test_memory_that_a_dead_worker_held_is_free_again(cf, context, policy):
+def test_memory_that_a_dead_worker_held_is_free_again(cf, context, policy, used_memory):
     """Its arguments, its results that nobody read, what it was about to send."""
     payload = bytes(8 * MIB)
 
@@ -403,13 +415,13 @@ def test_memory_that_a_dead_worker_held_is_free_again(cf, context, policy):
             with cf.ProcessPoolExecutor(1, mp_context=context) as executor:
                 use(executor)
             del executor
-        assert eventually(lambda: shared_memory() < 4 * MIB)
+        assert eventually(lambda: used_memory() < 4 * MIB)
         return
     with cf.ProcessPoolExecutor(1, mp_context=context, on_crash="replace") as executor:
         for _ in range(12):
             use(executor)
         # Without reuse it would be three blocks for each death.
-        assert eventually(lambda: shared_memory() < 150 * MIB), shared_memory()
+        assert eventually(lambda: used_memory() < 150 * MIB), used_memory()
         assert executor.submit(len, payload).result(GUARD) == len(payload)
 
 

@@ -226,10 +226,8 @@ os._exit(5)
 
 STATES = {
     "idle": "executor.submit(tasks.add, 1).result(GUARD)",
-    "asleep in a task": """executor.submit(tasks.announce_and_sleep, path)
-executor.submit(tasks.announce_and_sleep, path); door.entered(2)""",
-    "computing": """executor.submit(tasks.announce_and_spin, path)
-executor.submit(tasks.announce_and_spin, path); door.entered(2)""",
+    "asleep in a task": "[executor.submit(tasks.announce_and_sleep, path) for _ in range(2)]",
+    "computing": "[executor.submit(tasks.announce_and_spin, path) for _ in range(2)]",
     "many queued": """futures = [executor.submit(tasks.sleep_and_return, 60, n)
 for n in range(1000)]""",
     "starting": "executor.submit(tasks.add, 1)",
@@ -241,17 +239,18 @@ futures = [executor.submit(bytearray, 10**7) for _ in range(30)]""",
 
 @ours("there busy workers go on, and idle ones wait for ever")
 @pytest.mark.parametrize("state", STATES)
-def test_parent_killed(program, tmp_path, state):
+def test_parent_killed(program, door, state):
+    gate = door()
     child = program(f"""
-from prockit import Door
-door = Door({str(tmp_path)!r})
-path = door.path
+path = {gate.path!r}
 executor = cf.ProcessPoolExecutor(2, mp_context=context)
 {STATES[state]}
 say("ready")
 time.sleep(3600)
 """)
     assert child.line() == "ready"
+    if "announce" in STATES[state]:
+        gate.entered(2)
     child.kill()
     child.ends(-signal.SIGKILL)
 
@@ -477,6 +476,8 @@ if pid == 0:
             pass
     del kept
     executor.shutdown()
+    # A fork server belongs to the parent, so multiprocessing has none for the child.
+    context = multiprocessing.get_context("fork")
     with cf.ProcessPoolExecutor(1, mp_context=context) as mine:
         say("child:", mine.submit(tasks.add, 41).result(GUARD))
     sys.exit(0)

@@ -5,7 +5,7 @@ import time
 
 import proc_tasks as tasks
 import pytest
-from prockit import run_program, shared_memory
+from prockit import run_program
 from testkit import GUARD, eventually, ours
 
 MIB = 1 << 20
@@ -17,33 +17,33 @@ def blob(size, seed=1):
     return bytearray(bytes([seed % 255 + 1])) * size
 
 
-def used_below(limit):
-    """Whether the shared memory of this process's pools shrinks to that, given time."""
-    return eventually(lambda: gc.collect() is not None and shared_memory() < limit)
+def shrinks(used_memory, limit):
+    """Whether there is less than that, given time."""
+    return eventually(lambda: gc.collect() is not None and used_memory() < limit)
 
 
 @SHARED
-def test_results_that_are_dropped_are_used_again(cf, procs):
+def test_results_that_are_dropped_are_used_again(cf, procs, used_memory):
     executor = procs(1)
     for seed in range(100):
         result = executor.submit(blob, 8 * MIB, seed).result(GUARD)
         assert result[0] == seed + 1
         del result
     # 800 MiB went by.
-    assert shared_memory() < 100 * MIB
+    assert used_memory() < 100 * MIB
 
 
 @SHARED
-def test_arguments_are_used_again(cf, procs):
+def test_arguments_are_used_again(cf, procs, used_memory):
     executor = procs(1)
     data = blob(8 * MIB)
     for _ in range(100):
         assert executor.submit(len, data).result(GUARD) == len(data)
-    assert shared_memory() < 100 * MIB
+    assert used_memory() < 100 * MIB
 
 
 @SHARED
-def test_memory_returns_after_a_burst_of_results(cf, procs):
+def test_memory_returns_after_a_burst_of_results(cf, procs, used_memory):
     executor = procs(2)
     results = [f.result(GUARD) for f in
                [executor.submit(blob, 8 * MIB, n) for n in range(30)]]
@@ -52,12 +52,12 @@ def test_memory_returns_after_a_burst_of_results(cf, procs):
     assert [result[-1] for result in results] == [n + 1 for n in range(30)]
     del results
     assert executor.submit(tasks.add, 1).result(GUARD) == 2
-    assert used_below(data / 3), shared_memory()
+    assert shrinks(used_memory, data / 3), used_memory()
     assert executor.submit(blob, 8 * MIB).result(GUARD) == blob(8 * MIB)
 
 
 @SHARED
-def test_memory_returns_after_a_burst_of_arguments(cf, procs, door):
+def test_memory_returns_after_a_burst_of_arguments(cf, procs, door, used_memory):
     executor, gate = procs(1), door()
     executor.submit(tasks.wait_at, gate.path)
     gate.entered()
@@ -66,25 +66,25 @@ def test_memory_returns_after_a_burst_of_arguments(cf, procs, door):
     gate.open()
     assert [f.result(GUARD) for f in futures] == [len(data)] * 30
     del futures
-    assert used_below(80 * MIB), shared_memory()
+    assert shrinks(used_memory, 80 * MIB), used_memory()
 
 
 @SHARED
-def test_memory_returns_after_a_burst_of_small_tasks(cf, procs, door):
+def test_memory_returns_after_a_burst_of_small_tasks(cf, procs, door, used_memory):
     executor, gate = procs(1), door()
     executor.submit(tasks.wait_at, gate.path)
     gate.entered()
     futures = [executor.submit(tasks.echo, {"text": "x" * 2000}) for _ in range(20_000)]
-    peak = shared_memory()
+    peak = used_memory()
     assert peak > 30 * MIB
     gate.open()
     assert sum(len(f.result(GUARD)["text"]) for f in futures) == 20_000 * 2000
     del futures
-    assert used_below(peak / 2), (peak, shared_memory())
+    assert shrinks(used_memory, peak / 2), (peak, used_memory())
 
 
 @SHARED
-def test_what_a_worker_keeps_is_kept_and_then_given_back(cf, procs):
+def test_what_a_worker_keeps_is_kept_and_then_given_back(cf, procs, used_memory):
     executor = procs(1)
     for seed in range(10):
         executor.submit(tasks.keep, blob(8 * MIB, seed)).result(GUARD)
@@ -96,17 +96,17 @@ def test_what_a_worker_keeps_is_kept_and_then_given_back(cf, procs):
     executor.submit(tasks.drop_kept).result(GUARD)
     for _ in range(10):
         executor.submit(len, blob(8 * MIB, 99)).result(GUARD)
-    assert used_below(80 * MIB), shared_memory()
+    assert shrinks(used_memory, 80 * MIB), used_memory()
 
 
 @SHARED
-def test_cancelled_arguments_are_given_back(cf, procs, door):
+def test_cancelled_arguments_are_given_back(cf, procs, door, used_memory):
     executor, gate = procs(1), door()
     executor.submit(tasks.wait_at, gate.path)
     gate.entered()
     for _ in range(30):
         assert executor.submit(len, blob(8 * MIB)).cancel()
-    assert used_below(100 * MIB), shared_memory()
+    assert shrinks(used_memory, 100 * MIB), used_memory()
     gate.open()
 
 

@@ -4,7 +4,6 @@ import threading
 
 import proc_tasks as tasks
 import pytest
-from prockit import shared_memory
 from testkit import GUARD, eventually, ours
 
 SLOW = "the standard library does it too, in tens of seconds"
@@ -194,7 +193,7 @@ def test_shutdown_with_many_queued_tasks(cf, procs, door):
 
 
 @ours("there the pool keeps nothing that a dropped future could leak")
-def test_a_hundred_thousand_dropped_futures(cf, procs):
+def test_a_hundred_thousand_dropped_futures(cf, procs, used_memory):
     """Their slots and messages are used again."""
     executor = procs(2)
     used = []
@@ -202,20 +201,20 @@ def test_a_hundred_thousand_dropped_futures(cf, procs):
         for n in range(25_000):
             executor.submit(tasks.add, n)
         assert executor.submit(tasks.add, 1).result(GUARD) == 2
-        used.append(shared_memory())
+        used.append(used_memory())
     # All at once they might need one slot each; afterwards no more than that again.
     assert used[3] <= used[0] + 8 * MIB
 
 
 @ours("there the pool keeps nothing that a dropped future could leak")
-def test_dropped_futures_with_large_results(cf, procs):
+def test_dropped_futures_with_large_results(cf, procs, used_memory):
     """300 MiB pass by unread; nothing of it stays."""
     executor = procs(2)
     for _ in range(300):
         executor.submit(bytes, MIB)
     assert executor.submit(tasks.add, 1).result(GUARD) == 2
     gc.collect()
-    assert eventually(lambda: shared_memory() < 150 * MIB), shared_memory()
+    assert eventually(lambda: used_memory() < 150 * MIB), used_memory()
 
 
 @ours("there the pool keeps nothing that a dropped future could leak")

@@ -260,9 +260,10 @@ def test_one_future_read_by_several_threads(shared):
 
 
 @pytest.mark.oracle_forks
-def test_pools_inside_workers(cf, shared, method):
-    outer, inner = shared.submit(tasks.nested, cf.implementation, method).result(2 * GUARD)
-    assert outer in shared._processes
+def test_pools_inside_workers(cf, procs, method):
+    executor = procs(1)
+    outer, inner = executor.submit(tasks.nested, cf.implementation, method).result(2 * GUARD)
+    assert outer in executor._processes
     assert inner not in (outer, os.getpid())
 
 
