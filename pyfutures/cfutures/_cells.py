@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cfutures import _lineage
-from cfutures._pickle import _LruCache, dumps, importable, loads
+from cfutures._pickle import _LruCache, dumps, importable
 
 if TYPE_CHECKING:
     from cfutures._survey import Check, Survey

@@ -812,7 +812,7 @@ assert [run(f) for _ in range(50)] == [1] * 50
 def test_submitted_functions_are_not_kept_alive(notebook):
     notebook("""
 import gc, weakref
-from testkit import freed
+from testkit import COLLECTOR_HANGS, freed
 cell('''
 def make(n):
     def fn(): return n
@@ -829,7 +829,8 @@ cell('def rec(n): return n and rec(n - 1)')
 old = weakref.ref(rec)
 assert run(rec, 3) == 0
 cell('def rec(n): return n and rec(n - 1)')
-assert freed(old)
+# Free-threaded 3.13 keeps every function of a module for ever once there are threads.
+assert COLLECTOR_HANGS or freed(old)
 """)
 
 
