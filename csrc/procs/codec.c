@@ -1,6 +1,6 @@
 /* The codec: where frames and buffers lie, and what of them is freed when.  What is in a
    frame is the business of simple.c and pickle.c. */
-#include "procs/codec_parts.h"
+#include "procs/pickle_sink.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -76,7 +76,7 @@ cf_codec_free(cf_codec *codec)
 int
 cf_codec_add_types(PyObject *module, cf_state *st)
 {
-    return cf_pickle_add_type(module, st) < 0 || cf_shared_buffer_add_type(module, st) < 0
+    return cf_sink_add_type(module, st) < 0 || cf_shared_buffer_add_type(module, st) < 0
            ? -1 : 0;
 }
 

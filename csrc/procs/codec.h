@@ -11,9 +11,9 @@
                            travels apart, a table of buffers
 
    A call's message holds its positional arguments (SIMPLE: slot.count of them; pickled:
-   their tuple, or the only one itself), or a pickled (args, kwargs), or, where the function
-   has no definition, a pickled (args, kwargs or None, fn).  A result's message holds one value,
-   or one exception.
+   their tuple, or the only one itself), or a pickled (args, kwargs), or, where the
+   function has no definition, a pickled (args, kwargs or None, fn).  A result's message
+   holds one value, or one exception.
 
    Buffers of 64 KiB and more (cf_codec.threshold) do not travel in the pickle: each is
    copied once, into a block of its own, and the receiver's object is a view of that block:
@@ -33,7 +33,8 @@
 
    Everything here runs with an attached thread state (except where it says so); in a build
    without a GIL several threads of the parent may encode at once.  Encoding can run any
-   Python code, and so call submit() again.  Copies of 256 KiB and more let go of the GIL. */
+   Python code, and so call submit() again.  Copies of 256 KiB and more let go of the
+   GIL. */
 #ifndef CF_PROCS_CODEC_H
 #define CF_PROCS_CODEC_H
 

@@ -1,5 +1,6 @@
 /* What the parts of the codec share: codec.c (places of frames, blocks), simple.c
-   (values), pickle.c (everything else), shared_buffer.c.  For nobody else. */
+   (values), pickle.c and pickle_sink.c (everything else), shared_buffer.c.  For nobody
+   else. */
 #ifndef CF_PROCS_CODEC_PARTS_H
 #define CF_PROCS_CODEC_PARTS_H
 
@@ -101,7 +102,6 @@ PyObject *cf_pickle_decode(cf_codec *codec, const cf_received *received, uint16_
 /* Give the buffers of an unread result back.  Needs no GIL. */
 void cf_pickle_discard(cf_codec *codec, const cf_place *frame, const char *inlined);
 void cf_pickling_free(cf_pickling *pickling);
-int cf_pickle_add_type(PyObject *module, cf_state *st);
 
 /* ---- shared_buffer.c ---- */
 

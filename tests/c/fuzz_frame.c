@@ -286,8 +286,9 @@ put(size_t at, const void *bytes, size_t size)
 static void
 mutate_once(void)
 {
-    static const uint64_t numbers[] = {0, 1, 127, 128, 254, 255, 256, 4095, 4096, 32768, 65535,
-        1u << 31, UINT32_MAX, 1ull << 32, 1ull << 61, 1ull << 63, UINT64_MAX, UINT64_MAX - 8};
+    static const uint64_t numbers[] = {
+        0, 1, 127, 128, 254, 255, 256, 4095, 4096, 32768, 65535, 1u << 31, UINT32_MAX,
+        1ull << 32, 1ull << 61, 1ull << 63, UINT64_MAX, UINT64_MAX - 8};
     size_t at = current_size == 0 ? 0 : below((uint32_t)current_size);
     size_t rest = current_size - at;
     switch (below(9)) {

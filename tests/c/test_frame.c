@@ -135,8 +135,9 @@ ints_take_the_bytes_they_need(void)
 {
     static const struct { int64_t value; unsigned size; } cases[] = {
         {0, 1}, {127, 1}, {-128, 1}, {128, 2}, {-129, 2}, {32767, 2}, {-32768, 2},
-        {32768, 4}, {-32769, 4}, {INT32_MAX, 4}, {INT32_MIN, 4}, {(int64_t)INT32_MAX + 1, 8},
-        {(int64_t)INT32_MIN - 1, 8}, {INT64_MAX, 8}, {INT64_MIN, 8},
+        {32768, 4}, {-32769, 4}, {INT32_MAX, 4}, {INT32_MIN, 4},
+        {(int64_t)INT32_MAX + 1, 8}, {(int64_t)INT32_MIN - 1, 8}, {INT64_MAX, 8},
+        {INT64_MIN, 8},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
         char given[72];
@@ -213,7 +214,7 @@ what_cannot_be_that_large_is_an_error(void)
 static unsigned char *
 one_of_each(uint64_t *size, uint32_t *count)
 {
-    static const char units[1200] = "some text of some length, which some units are read of";
+    static const char units[1200] = "some text of which some units are taken";
     char given[72];
     cf_frame f;
     cf_frame_init(&f, given, sizeof(given));

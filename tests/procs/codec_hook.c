@@ -46,7 +46,9 @@ wire_tp_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
         goto failed;
     }
     for (uint32_t side = 0; side < 2; side++) {
-        if (with_arena && cf_arena_open(self->seg[side], side, &self->arena[side]) != CF_OK) {
+        if (with_arena
+            && cf_arena_open(self->seg[side], side, &self->arena[side]) != CF_OK)
+        {
             goto failed;
         }
         self->codec[side] = cf_codec_new(cf_state_of(type), self->seg[side],
@@ -241,8 +243,9 @@ message_py_deliver(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 message_py_run(PyObject *self, PyObject *fn)
 {
+    MessageObject *m = message_of(self);
     cf_received_call call;
-    if (cf_decode_call(message_of(self)->wire->codec[1], &message_of(self)->slot, &call) < 0) {
+    if (cf_decode_call(m->wire->codec[1], &m->slot, &call) < 0) {
         return NULL;
     }
     PyObject *r = cf_received_call_run(&call, fn == Py_None ? NULL : fn);
@@ -292,7 +295,8 @@ message_py_frame(PyObject *self, PyObject *Py_UNUSED(ignored))
     }
     PyObject *bytes = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)m->slot.place.size);
     if (bytes != NULL
-        && cf_spill_read(m->wire->seg[0], &m->slot.place, PyBytes_AS_STRING(bytes)) != CF_OK)
+        && cf_spill_read(m->wire->seg[0], &m->slot.place, PyBytes_AS_STRING(bytes))
+           != CF_OK)
     {
         PyErr_SetFromErrno(PyExc_OSError);
         Py_CLEAR(bytes);

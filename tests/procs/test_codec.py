@@ -27,7 +27,7 @@ from testkit import FREE_THREADED
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 HOOK = Path(__file__).with_name("codec_hook.c")
 SOURCES = [
-    *(CSRC / "procs" / name for name in ("codec.c", "simple.c", "pickle.c",
+    *(CSRC / "procs" / name for name in ("codec.c", "simple.c", "pickle.c", "pickle_sink.c",
                                          "shared_buffer.c")),
     *sorted((CSRC / "ipc").glob("*.c")), *sorted((CSRC / "sync").glob("*.c")),
     CSRC / "py" / "state.c", CSRC / "py" / "block.c",
@@ -795,7 +795,7 @@ for number, case in enumerate(cases):
         if wire.usage() != (0, 0) or wire.views() != (0, 0):
             gc.collect()
             assert wire.usage() == (0, 0) and wire.views() == (0, 0), (number, n)
-    assert failed > 3, (number, failed)
+    assert failed > 1, (number, failed)
 print("end", flush=True)
 """
 
