@@ -141,28 +141,27 @@ class Crew:
 
     # ---- starting; the lock is held ----
 
-    def start(self, count: int) -> None:
-        """Start `count` processes, fewer if a signal comes meanwhile.
+    def start(self, count: int, signals: DeferredSignals) -> None:
+        """Start `count` processes, fewer if one of the deferred signals comes meanwhile.
 
         If some run already, or one of these could be started, the system's refusal to
         start more is logged and what runs does the work.  Otherwise raises what was
         raised: OSError, or whatever pickling the initializer raised.
         """
         self._prepare()
-        with DeferredSignals() as signals:
-            for _ in range(count):
-                try:
-                    self._start_one(signals)
-                except OSError as error:
-                    if not self.workers:
-                        raise
-                    self.limit = max(1, self.active())
-                    LOGGER.warning("no more than %d worker processes can be started: %s",
-                                   self.limit, error)
-                    break
-                if signals.due:
-                    break
-            self.tell_limit()
+        for _ in range(count):
+            try:
+                self._start_one(signals)
+            except OSError as error:
+                if not self.workers:
+                    raise
+                self.limit = max(1, self.active())
+                LOGGER.warning("no more than %d worker processes can be started: %s",
+                               self.limit, error)
+                break
+            if signals.due:
+                break
+        self.tell_limit()
 
     def tell_limit(self) -> None:
         """Tell C how many workers there may be, those that are about to leave included."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from cfutures._crash import USELESS, BrokenProcessPool, Death, broken
 from cfutures._crew import Crew, Worker, crews
+from cfutures._deferred import DeferredSignals
 from cfutures._report import FAILED, READY, WORKED
 
 __all__ = ["Manager", "interpreter_exits"]
@@ -140,14 +141,15 @@ class Manager(threading.Thread):
         if self._forced or self._interrupted:
             if not crew.workers and self._engine._unfinished():
                 reason = f"The pool was ended by {self._ended_by()}."
-                self._break(reason, broken(reason))
+                self._break(reason)
             return
         with crew.lock:
             count = crew.shortage()
             if count == 0:
                 return
             try:
-                crew.start(count)
+                with DeferredSignals() as signals:
+                    crew.start(count, signals)
             except Exception as error:
                 self._break(f"A worker process could not be started: {error!r}", error)
 
@@ -171,9 +173,8 @@ class Manager(threading.Thread):
             engine._bury(
                 worker.number, broken(f"The pool was ended by {self._ended_by()}."))
         elif not self._replace or state == FAILED:
-            exception = broken(death.sentence(), death.cause())
+            exception = self._break(death.sentence(), death.cause())
             engine._bury(worker.number, exception)
-            self._break(death.sentence(), exception)
         else:
             crew.processes.pop(worker.pid, None)
             engine._bury(worker.number, death.crashed() if names else None)
@@ -211,17 +212,17 @@ class Manager(threading.Thread):
         else:
             self._break(
                 f"{self._failures} worker processes in a row died before they took a task. "
-                f"{death.sentence()}", broken(death.sentence(), death.cause()))
+                f"{death.sentence()}", death.cause())
 
-    def _break(self, reason: str, exception: BaseException) -> None:
-        """Fail everything and end the others."""
+    def _break(self, reason: str, cause: BaseException | None = None) -> BrokenProcessPool:
+        """Fail everything and end the others; returns what all have failed with."""
         self._broken = True
         self.crew.closing = True
-        if not isinstance(exception, BrokenProcessPool):
-            exception = broken(reason, exception)
+        exception = broken(reason, cause)
         self._engine._break(exception, f"{USELESS}. {reason}")
         self.crew.signal(signal.SIGTERM)
         self._plan(_KILL_AFTER, lambda: self.crew.signal(signal.SIGKILL))
+        return exception
 
     def _give_up(self, error: BaseException) -> None:
         self._break(f"The pool's manager failed: {error!r}", error)

@@ -159,7 +159,7 @@ class ProcessPoolExecutor(
         thread of its parent.
         """
         crew = self._crew
-        with crew.lock, DeferredSignals():
+        with crew.lock, DeferredSignals() as signals:
             if crew.closing or interpreter_exits():
                 if crew.workers:
                     return      # they do it, or submit() will see that the pool is closed
@@ -168,7 +168,8 @@ class ProcessPoolExecutor(
                     + ("interpreter shutdown" if interpreter_exits() else "shutdown"))
             first = self._manager is None
             try:
-                crew.start(max(1, crew.limit - crew.active()) if crew.forks and first else 1)
+                all_of_them = crew.forks and first
+                crew.start(crew.limit - crew.active() if all_of_them else 1, signals)
             finally:
                 if first and crew.workers:
                     self._start_manager()
@@ -182,9 +183,10 @@ class ProcessPoolExecutor(
         except BaseException as error:
             if manager.ident is None:
                 manager.abandon(error)
-            raise
-        finally:
+                raise
             self._manager = manager
+            raise
+        self._manager = manager
 
     # ---- private names of the standard class that programs and tests read ----
 
