@@ -38,6 +38,7 @@ typedef struct {
     PyObject *survey;                   /* what describe() wants to see again; NULL: none */
     uint64_t key;                       /* the same for all definitions of this function */
     uint64_t used;                      /* when: the table's clock */
+    uint64_t frozen;                    /* looked at during this freeze; 0: none */
 } entry;
 
 struct cf_defs {
@@ -48,6 +49,8 @@ struct cf_defs {
     /* In builds with a GIL that guards what follows; never held over Python code. */
     cf_spinlock lock;
     uint64_t last_number, last_key, clock;
+    uint64_t freeze;                    /* counts cf_defs_freeze() */
+    unsigned long freezer;              /* the thread that froze; 0: nobody */
     uint64_t bytes;                     /* in the blocks of the entries' definitions */
     uint32_t count;
     entry *table[SPACE];                /* open addressing, by address of `fn` */
@@ -107,17 +110,56 @@ definition_free(cf_defs *defs, definition *d)
     PyMem_Free(d);
 }
 
-/* In memory: length, the entry's key, bytes.  0; or -1 with an exception. */
-static int
-fill(const arena_request *r, uint64_t key, PyObject *bytes)
+/* The bytes of a definition: one object, or a tuple of parts. */
+typedef struct {
+    Py_ssize_t count;
+    uint64_t size;
+    Py_buffer views[];
+} content;
+
+static void
+content_free(content *c)
 {
-    uint64_t head[2] = {(uint64_t)PyBytes_GET_SIZE(bytes), key};
+    while (c->count > 0) {
+        PyBuffer_Release(&c->views[--c->count]);
+    }
+    PyMem_Free(c);
+}
+
+static content *
+content_open(PyObject *bytes)
+{
+    Py_ssize_t count = PyTuple_Check(bytes) ? PyTuple_GET_SIZE(bytes) : 1;
+    content *c = PyMem_Malloc(sizeof *c + (size_t)count * sizeof(Py_buffer));
+    if (c == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    c->size = 0;
+    for (c->count = 0; c->count < count; c->count++) {
+        Py_buffer *view = &c->views[c->count];
+        PyObject *part = PyTuple_Check(bytes) ? PyTuple_GET_ITEM(bytes, c->count) : bytes;
+        if (PyObject_GetBuffer(part, view, PyBUF_ANY_CONTIGUOUS) < 0) {
+            content_free(c);
+            return NULL;
+        }
+        c->size += (uint64_t)view->len;
+    }
+    return c;
+}
+
+/* In memory: size, the entry's key, bytes.  0; or -1 with an exception. */
+static int
+fill(const arena_request *r, uint64_t key, const content *c)
+{
+    uint64_t head[2] = {c->size, key}, at = sizeof head;
     /* The arena is there as long as its pool, which the caller keeps. */
-    PyThreadState *ts = head[0] >= LARGE_COPY ? cf_gil_release() : NULL;
+    PyThreadState *ts = c->size >= LARGE_COPY ? cf_gil_release() : NULL;
     cf_status status = cf_arena_fill(r->arena, &r->place, r->warm, 0, head, sizeof head);
-    if (status == CF_OK) {
-        status = cf_arena_fill(r->arena, &r->place, r->warm, sizeof head,
-                               PyBytes_AS_STRING(bytes), head[0]);
+    for (Py_ssize_t i = 0; status == CF_OK && i < c->count; i++) {
+        uint64_t size = (uint64_t)c->views[i].len;
+        status = cf_arena_fill(r->arena, &r->place, r->warm, at, c->views[i].buf, size);
+        at += size;
     }
     int saved_errno = errno;
     if (ts != NULL) {
@@ -133,8 +175,8 @@ fill(const arena_request *r, uint64_t key, PyObject *bytes)
 
 /* With one hold, that of the caller.  0 and NULL: there is no room.  -1: an exception. */
 static int
-definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
-               definition **out)
+definition_make(cf_defs *defs, uint64_t key, const content *c, PyObject *name,
+                definition **out)
 {
     *out = NULL;
     definition *d = PyMem_Calloc(1, sizeof *d);
@@ -142,7 +184,7 @@ definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
         PyErr_NoMemory();
         return -1;
     }
-    d->size = 2 * sizeof(uint64_t) + (uint64_t)PyBytes_GET_SIZE(bytes);
+    d->size = 2 * sizeof(uint64_t) + c->size;
     arena_request r = {.size = d->size};
     cf_codec_with_arena(defs->codec, arena_alloc, &r);
     if (r.status != CF_OK) {
@@ -153,7 +195,7 @@ definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
     d->holds = 1;
     d->public.at = r.place.offset;
     d->public.name = Py_NewRef(name);
-    if (fill(&r, key, bytes) < 0) {
+    if (fill(&r, key, c) < 0) {
         definition_free(defs, d);
         return -1;
     }
@@ -162,6 +204,19 @@ definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
     unlock(defs);
     *out = d;
     return 0;
+}
+
+static int
+definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
+               definition **out)
+{
+    content *c = content_open(bytes);
+    if (c == NULL) {
+        return -1;
+    }
+    int r = definition_make(defs, key, c, name, out);
+    content_free(c);
+    return r;
 }
 
 static void
@@ -179,6 +234,37 @@ void
 cf_defs_release(cf_defs *defs, cf_definition *d)
 {
     let_go(defs, cf_container_of(d, definition, public));
+}
+
+/* ---- freezing ---- */
+
+bool
+cf_defs_freeze(cf_defs *defs)
+{
+    lock(defs);
+    bool mine = defs->freezer == 0;
+    if (mine) {
+        defs->freezer = PyThread_get_thread_ident();
+        defs->freeze++;
+    }
+    unlock(defs);
+    return mine;
+}
+
+void
+cf_defs_thaw(cf_defs *defs)
+{
+    lock(defs);
+    defs->freezer = 0;
+    unlock(defs);
+}
+
+/* This thread's freeze, or 0.  The caller has the lock. */
+static uint64_t
+my_freeze(const cf_defs *defs)
+{
+    return defs->freezer != 0 && defs->freezer == PyThread_get_thread_ident()
+           ? defs->freeze : 0;
 }
 
 /* ---- the table; the caller has the lock ---- */
@@ -395,7 +481,7 @@ cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg)
 /* What describe() says; all but `checks` belongs to `whole`. */
 typedef struct {
     PyObject *whole;            /* the tuple (owned) */
-    PyObject *bytes;            /* NULL: those of the last time */
+    PyObject *bytes;            /* or a tuple of parts; NULL: those of the last time */
     PyObject *name;
     PyObject *survey;           /* NULL: none */
     bool is_volatile;
@@ -423,17 +509,12 @@ description_read(description *d, PyObject *fn, PyObject *whole)     /* steals */
     else if (PyArg_ParseTuple(whole, "OO!pUO", &bytes, &PyList_Type, &checks,
                               &is_volatile, &d->name, &survey))
     {
-        if (bytes != Py_None && !PyBytes_Check(bytes)) {
-            PyErr_SetString(PyExc_TypeError, "describe() returned no bytes");
-        }
-        else {
-            d->bytes = bytes == Py_None ? NULL : bytes;
-            d->is_volatile = is_volatile;
-            d->survey = survey == Py_None ? NULL : survey;
-            d->checks = cf_checks_new(checks, fn);
-            if (d->checks != NULL) {
-                return 0;
-            }
+        d->bytes = bytes == Py_None ? NULL : bytes;
+        d->is_volatile = is_volatile;
+        d->survey = survey == Py_None ? NULL : survey;
+        d->checks = cf_checks_new(checks, fn);
+        if (d->checks != NULL) {
+            return 0;
         }
     }
     description_clear(d);
@@ -463,6 +544,7 @@ enter(cf_defs *defs, PyObject *fn, uint64_t key, description *d, definition *cur
     defs->count++;
     defs->bytes += current->size;
     fresh->used = ++defs->clock;
+    fresh->frozen = my_freeze(defs);
     unlock(defs);
     entry_free(defs, old);
     for (;;) {
@@ -491,7 +573,7 @@ typedef struct {
     definition *current;        /* held; NULL: nothing is known but `key` */
     cf_checks *checks;          /* owned, as is the survey */
     PyObject *survey;
-    bool is_volatile;
+    bool is_volatile;           /* and not frozen */
     uint64_t key;
 } known;
 
@@ -508,7 +590,7 @@ look_up(cf_defs *defs, PyObject *fn)
         k.checks = e->checks;
         cf_checks_incref(k.checks);
         k.survey = Py_XNewRef(e->survey);
-        k.is_volatile = e->is_volatile;
+        k.is_volatile = e->is_volatile && (e->frozen == 0 || e->frozen != my_freeze(defs));
         k.key = e->key;
     }
     else {
@@ -557,6 +639,12 @@ renew(cf_defs *defs, PyObject *fn, known *k, bool checked, definition **out)
     }
     if (whole == k->survey) {
         Py_DECREF(whole);
+        lock(defs);
+        entry *e = find(defs, fn);
+        if (e != NULL && e->current == k->current) {
+            e->frozen = my_freeze(defs);
+        }
+        unlock(defs);
         *out = take_current(k);
         return 0;
     }

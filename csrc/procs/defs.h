@@ -10,8 +10,8 @@
                 this very object there.  Globals that the function reads, its closure, its
                 code and defaults, the name under which it can be imported.
        volatile the function reads something that can change in place (a list, an array, an
-                object of the user's): describe it again for each task, and compare the
-                bytes with those of the last time: same bytes, same definition.
+                object of the user's): for each task have those parts looked at again;
+                if nothing has changed, it is the same definition.
 
    So a loop of submits pays for pickling once, and a task sees the values as they were
    when it was submitted.
@@ -49,6 +49,13 @@ int cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg);
 int cf_defs_hold(cf_defs *defs, PyObject *fn, cf_definition **out);
 /* The task is over.  With an attached thread state. */
 void cf_defs_release(cf_defs *defs, cf_definition *definition);
+
+/* A loop of submits in which no code of the user's runs (map() of a list): what can change
+   in place need not be looked through for each of them, once is enough.  From here until
+   cf_defs_thaw() that holds for the tasks of this thread.  false: another thread is at
+   it; nothing has changed, and there is nothing to thaw. */
+bool cf_defs_freeze(cf_defs *defs);
+void cf_defs_thaw(cf_defs *defs);
 
 /* ---- a worker ---- */
 

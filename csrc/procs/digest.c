@@ -121,6 +121,12 @@ digest_py_buffer(PyObject *self, PyObject *buffer)
 }
 
 static PyObject *
+digest_py_size(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLongLong(((DigestObject *)self)->length);
+}
+
+static PyObject *
 digest_py_finish(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     DigestObject *d = (DigestObject *)self;
@@ -162,6 +168,8 @@ static PyMethodDef digest_methods[] = {
     {"buffer", digest_py_buffer, METH_O, PyDoc_STR(
      "buffer($self, buffer, /)\n--\n\n"
      "Take in a pickle.PickleBuffer and how long it is; a buffer_callback.")},
+    {"size", digest_py_size, METH_NOARGS, PyDoc_STR(
+     "size($self, /)\n--\n\nHow many bytes it has taken in.")},
     {"finish", digest_py_finish, METH_NOARGS, PyDoc_STR(
      "finish($self, /)\n--\n\nThe digest of all that, 16 bytes; begin a new one.")},
     {NULL, NULL, 0, NULL},

@@ -38,16 +38,17 @@ import types
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
-from cfutures._core import Checks  # type: ignore[attr-defined, unused-ignore]
+from cfutures._core import Checks
 from cfutures._lineage import (
     FAMILY,
     Loaded,
     apply,
+    beside,
     forget,
     inherited,
     is_applied,
@@ -58,7 +59,7 @@ from cfutures._lineage import (
     was_applied,
 )
 from cfutures._pickle import MAIN_NAMES, Pickler
-from cfutures._survey import Sent, Survey, global_names, portable
+from cfutures._survey import LARGE, Sent, Survey, global_names, outline, portable
 
 __all__ = ["Dump", "reduce_class", "reduce_code", "reduce_function"]
 
@@ -69,7 +70,9 @@ class Dump:
     It unpickles as the number of the process that sent it.
     """
 
-    def __init__(self, survey: Survey | None = None) -> None:
+    def __init__(self, survey: Survey | None = None, beside: list[Any] | None = None) -> None:
+        #: Where large values go; None: into the pickle.
+        self.beside = beside
         self.values: dict[tuple[int, str], Sent] = {}
         self.classes: dict[type, bytes] = {}
         #: By address: globals that are no module's, and what is made of them.
@@ -94,12 +97,18 @@ def _dump_of(pickler: Pickler) -> Dump:
     return dump
 
 
-def dump(root: Any, survey: Survey) -> bytes:
-    """The pickle of a function or class, in one piece."""
+def dump(root: Any, survey: Survey, beside: list[Any] | None = None) -> bytes:
+    """The pickle of a function or class with all that belongs to it.
+
+    beside: gets buffers to be sent with it; None: everything is in the pickle.
+    """
+    return _dump_with(root, Dump(survey, beside), None)
+
+
+def _dump_with(root: Any, known: Dump, callback: Callable[[Any], object] | None) -> bytes:
     file = io.BytesIO()
-    pickler = Pickler(file)
+    pickler = Pickler(file, callback)
     pickler.inline = True
-    known = Dump(survey)
     pickler.dump_reference = weakref.ref(known)
     pickler.dump(root)
     return file.getvalue()
@@ -187,7 +196,58 @@ def _values(dump: Dump, fn: types.FunctionType) -> Iterator[tuple[str, bytes | N
         elif sent.digest is None:
             yield name, _NOT_PICKLED, (FAMILY, id(sent.value), sent.error)
         else:
-            yield name, sent.digest, portable(sent.value)
+            yield name, sent.digest, (
+                _Large(sent.value, dump) if sent.large else portable(sent.value))
+
+
+class _Large:
+    """A large global: a pickle of its own, which a worker opens only if it has to.
+
+    It need not if it has that state of it already, because it was forked from this process
+    and has not touched it, or because only something else was sent anew.
+    """
+
+    def __init__(self, value: Any, dump: Dump) -> None:
+        self._value = value
+        self._dump = dump
+
+    def __reduce__(self) -> Any:
+        beside = self._dump.beside
+        if beside is None:
+            return _Unopened, (_dump_with(self._value, Dump(), None), ())
+        buffers: list[memoryview] = []
+
+        def callback(buffer: pickle.PickleBuffer) -> bool:
+            if buffer.raw().nbytes < LARGE:
+                return True
+            buffers.append(buffer.raw())
+            return False
+
+        data = _dump_with(self._value, Dump(), callback)
+        first = len(beside)
+        beside += [data, *buffers]
+        return _unopened, (first, len(beside))
+
+
+class _Unopened:
+    """A value that need not be made; what it is made of is there only for now."""
+
+    def __init__(self, data: Any, buffers: Sequence[Any]) -> None:
+        self._data = data
+        self._buffers = buffers
+
+    def open(self) -> Any:
+        """The value, on memory of its own."""
+        return pickle.loads(self._data, buffers=map(bytearray, self._buffers))
+
+
+def _unopened(first: int, last: int) -> _Unopened:
+    data, *buffers = beside(first, last)
+    return _Unopened(data, buffers)
+
+
+def _opened_value(value: Any) -> Any:
+    return value.open() if type(value) is _Unopened else value
 
 
 def _attribute_names(code: types.CodeType) -> set[str]:
@@ -241,22 +301,26 @@ def _set_function(fn: types.FunctionType, state: tuple[Any, ...]) -> None:
             _use_inherited(fn, name, value)
         elif space is not main_namespace():
             if digest is not None:
-                space[name] = value
+                space[name] = _opened_value(value)
         elif is_from_parent(sender):
             _receive_global(space, name, digest, value)
-        elif digest is not None:
+        elif digest is not None and name not in space:
             # A result: what the parent has is not to be changed by it.
-            space.setdefault(name, value)
+            space[name] = _opened_value(value)
 
 
 def _receive_global(space: dict[str, Any], name: str, digest: bytes | None,
                     value: Any) -> None:
     key = ("__main__", name)
     if not is_applied(key, digest):
-        if digest is not None:
+        untouched = name in inherited and id(space.get(name)) == inherited[name]
+        if digest is None:
+            if untouched or was_applied(key):
+                space.pop(name, None)
+        elif type(value) is not _Unopened:
             space[name] = value
-        elif was_applied(key) or (name in inherited and id(space.get(name)) == inherited[name]):
-            space.pop(name, None)
+        elif not untouched or outline(space[name]) != digest:
+            space[name] = value.open()
         apply(key, digest)
     need(key, digest)
 

@@ -22,6 +22,8 @@ classes which it uses read):
 """
 from __future__ import annotations
 
+import functools
+import struct
 import sys
 import types
 from collections.abc import Callable
@@ -38,8 +40,9 @@ __all__ = ["describe", "load", "load_definition", "travelling"]
 _CHECK_ITEM, _CHECK_CLASS_ITEM = 0, 8       # csrc/procs/checks.h
 _HEAP_TYPE = 1 << 9                         # Py_TPFLAGS_HEAPTYPE
 
-#: bytes (None: as last time), checks, volatile, name, survey (None: went by reference)
-Description = tuple["bytes | None", "list[Check]", bool, str, "Survey | None"]
+#: bytes or parts of them (None: as last time), checks, volatile, name,
+#: survey (None: it goes by reference)
+Description = tuple["bytes | tuple[Any, ...] | None", "list[Check]", bool, str, "Survey | None"]
 
 
 def describe(fn: Callable[..., Any], last: Survey | None = None,
@@ -50,10 +53,11 @@ def describe(fn: Callable[..., Any], last: Survey | None = None,
     checked: the last description was volatile, and all of its checks hold.
 
     Returns None if `fn` has to be pickled with each task: instances, bound methods, partial
-    objects.  Returns `last` if the last description is true.  Else a tuple: the bytes for
-    load_definition(), or None if they are those of the last time; what must stay as it is
-    for them to be true, as (kind, container, key, value); whether, with all that, it must
-    be described again for each task; its qualified name; its survey.
+    objects that hold anything which a task could change.  Returns `last` if the last
+    description is true.  Else a tuple: the bytes for load_definition(), in one or several
+    pieces, or None if they are those of the last time; what must stay as it is for them to
+    be true, as (kind, container, key, value); whether, with all that, it must be described
+    again for each task; its qualified name; its survey.
 
     Raises what pickling raises.
     """
@@ -63,6 +67,8 @@ def describe(fn: Callable[..., Any], last: Survey | None = None,
         if importable(fn):
             return _by_reference(fn)
         return _by_value(fn, last, checked)
+    if kind is functools.partial:
+        return _partial(fn, last, checked)
     if isinstance(fn, type) or kind in _PLAIN or _is_global(fn):
         return _by_reference(fn)
     return None
@@ -111,24 +117,80 @@ def _path_checks(fn: Any) -> list[Check]:
     return checks
 
 
+def _partial(fn: Any, last: Survey | None, checked: bool) -> Description | Survey | None:
+    from cfutures._survey import CHECK_ITEM, CHECK_SIZE, unchanging
+
+    held = (fn.func, fn.args, tuple(fn.keywords.values()))
+    if not unchanging(held) or vars(fn):
+        return None
+    description = _by_value(fn, last, checked)
+    if type(description) is tuple:
+        description[1].append((CHECK_SIZE, fn.keywords, None, len(fn.keywords)))
+        description[1].extend(
+            (CHECK_ITEM, fn.keywords, key, value) for key, value in fn.keywords.items())
+    return description
+
+
 def _by_value(fn: Any, last: Survey | None, checked: bool) -> Description | Survey:
-    from cfutures import _byvalue
     from cfutures._survey import Survey
 
     if last is not None and checked and last.still_true(fn):
         return last
     try:
         survey = Survey(fn)
-        same = last is not None and last.digest == survey.digest
-        data = None if same else _byvalue.dump(fn, survey)
+        data = _parts(fn, survey) if last is None or last.digest != survey.digest else None
     except Exception:
-        if not _byvalue.is_in_main(fn):
+        reference = _main_reference(fn)
+        if reference is None:
             raise
-        # As the standard library would, for a worker that has it already.
-        return dumps(_byvalue.MainReference(fn)), _path_checks(fn), False, _name(fn), None
+        return reference
     checks = survey.checks
     survey.forget()
     return data, checks, survey.volatile, _name(fn), survey
+
+
+def _main_reference(fn: Any) -> Description | None:
+    """As the standard library would, for a worker that has it in ``__main__`` already."""
+    from cfutures import _byvalue
+
+    if not _byvalue.is_in_main(fn):
+        return None
+    return dumps(_byvalue.MainReference(fn)), _path_checks(fn), False, _name(fn), None
+
+
+# A pickle alone, which begins with b"\x80"; or, if there are buffers beside it: this, their
+# number and that of the pickle together, the size of each, and then they themselves.
+_WITH_BUFFERS = b"B"
+_COUNT = struct.Struct("=cQ")
+
+
+def _parts(fn: Any, survey: Survey) -> bytes | tuple[Any, ...]:
+    if survey.is_reference:
+        return dumps(fn)
+    from cfutures import _byvalue
+
+    beside: list[Any] = []
+    data = _byvalue.dump(fn, survey, beside)
+    if not beside:
+        return data
+    parts = [memoryview(part) for part in (data, *beside)]
+    sizes = struct.pack(f"={len(parts)}Q", *(part.nbytes for part in parts))
+    return _COUNT.pack(_WITH_BUFFERS, len(parts)) + sizes, *parts
+
+
+def _unpack(data: Any) -> list[Any]:
+    """The pickle, and the buffers beside it."""
+    view = memoryview(data)
+    if bytes(view[:1]) != _WITH_BUFFERS:
+        return [view]
+    _, count = _COUNT.unpack_from(view)
+    sizes = struct.unpack_from(f"={count}Q", view, _COUNT.size)
+    at = _COUNT.size + struct.calcsize(f"={count}Q")
+    parts = []
+    for size in sizes:
+        parts.append(view[at:at + size])
+        at += size
+    return parts
 
 
 def load_definition(data: Any) -> Any:
@@ -139,7 +201,8 @@ def load_definition(data: Any) -> Any:
     loaded (a false answer means that it must be loaded again); a list whose item is another
     object if there was anything.
     """
-    loaded = _lineage.Loaded(data)
+    pickled, *beside = _unpack(data)
+    loaded = _lineage.Loaded(pickled, beside)
     fn = loaded.value
     loaded.value = None
     return (fn, loaded.is_current, _lineage.EPOCH) if loaded.needs else fn
@@ -173,7 +236,8 @@ def travelling(fn: Callable[..., Any], forked: bool) -> Callable[..., Any]:
     try:
         description = describe(fn)
         if isinstance(description, tuple) and description[0] is not None:
-            return Travelling(description[0])
+            data = description[0]
+            return Travelling(b"".join(data) if isinstance(data, tuple) else data)
         # With its state: a forked process has that itself.
         return fn if forked else Travelling(dumps(fn))
     except Exception:

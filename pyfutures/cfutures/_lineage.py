@@ -12,7 +12,7 @@ import pickle
 import sys
 import threading
 import uuid
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 #: The same in a process and its forked children.
@@ -77,20 +77,30 @@ def need(key: Hashable, digest: bytes | None) -> None:
         needs[key] = digest
 
 
+def beside(first: int, last: int) -> Sequence[Any]:
+    """What was sent beside the pickle that is being loaded."""
+    found: Sequence[Any] = _loading.beside[first:last]
+    return found
+
+
 class Loaded:
     """What came out of a pickle, and what its loading applied.
 
     So it can be seen whether that still holds.
+
+    beside: buffers that the pickle mentions; they are not used afterwards.
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: Any, beside: Sequence[Any] = ()) -> None:
         outer = getattr(_loading, "needs", None)
         self.needs: dict[Hashable, bytes | None] = {}
         _loading.needs = self.needs
+        _loading.beside = beside
         try:
             self.value: Any = pickle.loads(data)
         finally:
             _loading.needs = outer
+            _loading.beside = ()
         if outer is not None:
             outer.update(self.needs)
         self.epoch = EPOCH[0]

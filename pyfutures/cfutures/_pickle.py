@@ -34,7 +34,7 @@ from multiprocessing import reduction
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cfutures import _lineage
-from cfutures._core import Reducer  # type: ignore[attr-defined, unused-ignore]
+from cfutures._core import Reducer
 
 if TYPE_CHECKING:
     from cfutures._byvalue import Dump
@@ -283,7 +283,7 @@ class Pickler(pickle.Pickler):
         self.dump_reference: weakref.ref[Dump] | None = None
 
     #: Called by pickle for whatever is not a plain builtin value.
-    reducer_override = Reducer(_reduce, (_FORKING, _OURS), MAIN_NAMES)
+    reducer_override: Any = Reducer(_reduce, (_FORKING, _OURS), MAIN_NAMES)
 
 
 def pickler(file: _Writable, buffer_callback: Callable[[Any], object] | None) -> Pickler:

@@ -19,10 +19,10 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from cfutures._core import Digest  # type: ignore[attr-defined, unused-ignore]
+from cfutures._core import Digest
 from cfutures._pickle import Pickler, _LruCache
 
-__all__ = ["Sent", "Survey", "global_names", "portable", "unchanging"]
+__all__ = ["LARGE", "Sent", "Survey", "global_names", "outline", "portable", "unchanging"]
 
 # ---- checks ----
 
@@ -72,14 +72,23 @@ def global_names(code: types.CodeType) -> tuple[str, ...]:
 # ---- values ----
 
 
+#: Bytes from which on a value is worth some trouble.
+LARGE = 1 << 16
+
+
 class Sent:
-    """A global as it is sent; without a digest it could not be pickled, for that reason."""
+    """A global as it is sent; without a digest it could not be pickled, for that reason.
 
-    __slots__ = ("digest", "error", "value")
+    large: it is, and no code by value is in it.
+    """
 
-    def __init__(self, value: Any, digest: bytes | None, error: str = "") -> None:
+    __slots__ = ("digest", "error", "large", "value")
+
+    def __init__(self, value: Any, digest: bytes | None, *, large: bool = False,
+                 error: str = "") -> None:
         self.value = value
         self.digest = digest
+        self.large = large
         self.error = error
 
 
@@ -197,12 +206,15 @@ class _Outliner:
         # Large data is looked at where it is, not copied.
         self._pickler = Pickler(self._digest, self._digest.buffer)
         self._pickler.inline = True
+        #: How long the last pickle would have been, in bytes.
+        self.size = 0
 
     def digest(self, value: Any, survey: Survey | _Quiet) -> bytes:
         """The digest of a pickle of `value`."""
         self._pickler.survey = survey
         self._pickler.dump(value)
         self._pickler.clear_memo()
+        self.size = self._digest.size()
         digest: bytes = self._digest.finish()
         return digest
 
@@ -224,15 +236,20 @@ _QUIET = _Quiet()
 _outliners: list[_Outliner] = []
 
 
-def _outline(value: Any, survey: Survey | _Quiet) -> bytes:
+def outline(value: Any) -> bytes:
     """The digest of a value without the globals of the functions in it."""
+    return _measure(value, _QUIET)[0]
+
+
+def _measure(value: Any, survey: Survey | _Quiet) -> tuple[bytes, int]:
+    """The same, and how many bytes the value is; `survey` is told of functions and classes."""
     try:
         outliner = _outliners.pop()
     except IndexError:
         outliner = _Outliner()
-    digest = outliner.digest(portable(value), survey)
+    measured = outliner.digest(portable(value), survey), outliner.size
     _outliners.append(outliner)         # one that raised is not used again
-    return digest
+    return measured
 
 
 class Survey:
@@ -261,7 +278,11 @@ class Survey:
         self._volatile_globals: list[tuple[dict[str, Any], str, bytes]] = []
         self._volatile_classes: list[tuple[type, bytes]] = []
         self._volatile_root = False
-        self._root_digest = _outline(root, self)
+        # Code by value was met.
+        self._met_code = False
+        self._root_digest, _ = _measure(root, self)
+        #: There is none of it: the thing goes by reference after all.
+        self.is_reference = not self._met_code
         self._volatile_root = self._changes
         self._follow()
         self.digest = self._sum_up()
@@ -278,10 +299,10 @@ class Survey:
         """Whether the volatile parts are as they were; `root` is what it is a survey of."""
         try:
             return (
-                (not self._volatile_root or _outline(root, _QUIET) == self._root_digest)
-                and all(name in space and _outline(space[name], _QUIET) == digest
+                (not self._volatile_root or outline(root) == self._root_digest)
+                and all(name in space and outline(space[name]) == digest
                         for space, name, digest in self._volatile_globals)
-                and all(_outline(cls, _QUIET) == digest
+                and all(outline(cls) == digest
                         for cls, digest in self._volatile_classes))
         except Exception:
             # It cannot be pickled any more: a new survey will say what that means.
@@ -298,7 +319,8 @@ class Survey:
             while self._classes:
                 cls = self._classes.pop()
                 self._changes = False
-                self.classes[cls] = digest = _outline(cls, self)
+                digest, _ = _measure(cls, self)
+                self.classes[cls] = digest
                 self._changes |= self._has_changing_attributes(cls)
                 if self._changes:
                     self._volatile_classes.append((cls, digest))
@@ -307,6 +329,7 @@ class Survey:
 
     def meet_function(self, fn: types.FunctionType, space: str | None) -> None:
         """A pickler writes this function, whose globals are those of module `space`."""
+        self._met_code = True
         if id(fn) in self._met:
             return
         self._met[id(fn)] = fn
@@ -358,17 +381,20 @@ class Survey:
 
     def _send(self, value: Any) -> Sent:
         before = len(self._functions), len(self._classes), len(self.checks)
+        self._met_code = False
         try:
-            return Sent(value, _outline(value, self))
+            digest, size = _measure(value, self)
+            return Sent(value, digest, large=size >= LARGE and not self._met_code)
         except Exception as error:
             # It stays at home, and what was met on the way was not met.
             for met in (*self._functions[before[0]:], *self._classes[before[1]:]):
                 del self._met[id(met)]
             del self._functions[before[0]:], self._classes[before[1]:], self.checks[before[2]:]
-            return Sent(value, None, f"{type(error).__name__}: {error}")
+            return Sent(value, None, error=f"{type(error).__name__}: {error}")
 
     def meet_class(self, cls: type) -> None:
         """A pickler writes this class."""
+        self._met_code = True
         if id(cls) in self._met:
             return
         self._met[id(cls)] = cls
