@@ -194,6 +194,8 @@ void cf_board_manager_wakes(cf_board *board);
 void cf_board_close(cf_board *board);
 /* Worker `number` leaves as soon as it has finished what it runs. */
 void cf_board_dismiss(cf_board *board, uint32_t number);
+/* Worker `number` wakes if it sleeps, and finds nothing: time to put its house in order. */
+void cf_board_rouse(cf_board *board, uint32_t number);
 /* Worker `number` is dead: take the token from it and its bit out of `parked`, finish what
    it may have begun with others, and call somebody if there is something to take.  For
    every worker that ended, in whatever way, once its process is known to be gone.  What
@@ -212,7 +214,7 @@ uint32_t cf_board_idle(const cf_board *board, uint32_t enlisted_up_to);
    had the token. */
 uint32_t cf_board_take(cf_board *board, uint32_t number);
 /* The worker has taken a task, or leaves: it searches no more, and if there is more to
-   take it calls the next one.  (cf_board_take and cf_board_wait do it.) */
+   take it calls the next one.  (The functions here do it where it is due.) */
 void cf_board_found(cf_board *board, uint32_t number);
 /* TAKEN -> DONE (| FAILED): wakes who sleeps, announces if it is watched; `bell` is the
    manager's (plat/peer.h).  Once for each task, by who took it. */

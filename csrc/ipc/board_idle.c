@@ -331,6 +331,12 @@ cf_board_close(cf_board *board)
 }
 
 void
+cf_board_rouse(cf_board *board, uint32_t number)
+{
+    rouse(board, number);
+}
+
+void
 cf_board_dismiss(cf_board *board, uint32_t number)
 {
     cf_store_seq(&board->records[number].dismissed, 1);

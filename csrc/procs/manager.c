@@ -109,6 +109,7 @@ cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until)
             if (pool->board.tail == pushed) {
                 cf_store_relaxed(&pool->quiet, 1);
                 cf_procpool_trim(pool, KEEP_BYTES);
+                cf_roster_trim(pool);
             }
         }
         if (status == CF_SYSTEM) {

@@ -234,12 +234,12 @@ cf_procpool_trim(cf_procpool *pool, uint64_t keep)
         /* Nothing is anywhere: begin again with slots that were never used. */
         size = (uint64_t)pool->used * sizeof(cf_slot);
         uint64_t part = keep < size ? keep : size;
-        if (size > part && cf_shm_discard(seg->fd, seg->slots + part, size - part) == CF_OK) {
+        if (size > part && cf_segment_discard(seg, seg->slots + part, size - part) == CF_OK) {
             freed += size - part;
         }
         cf_reserve_discard(pool->tasks, pool->used * sizeof *pool->tasks);
         cf_reserve_discard(pool->free_slots, pool->used * sizeof *pool->free_slots);
-        cf_shm_discard(seg->fd, seg->order, (uint64_t)seg->geometry.slots * sizeof(uint64_t));
+        cf_segment_discard(seg, seg->order, (uint64_t)seg->geometry.slots * sizeof(uint64_t));
         pool->used = pool->free_count = 0;
     }
     cf_procpool_unlock(pool);
@@ -563,6 +563,9 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
     /* A copy: what the worker could still scribble over is read once. */
     cf_slot copy = *cf_board_slot(&pool->board, slot.number);
     cf_task_flag(task, CF_TASK_FETCHED);
+    if (copy.place.where != CF_WHERE_INLINE) {
+        cf_procpool_stir(pool);         /* the worker gets a block back, and may sleep */
+    }
     bool raised = (cf_load_relaxed(&copy.word) & CF_SLOT_FAILED) != 0;
     PyObject *result = cf_decode_result(pool->codec, &copy);
     if (result == NULL) {

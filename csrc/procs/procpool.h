@@ -23,6 +23,7 @@
 #include "future/remote.h"
 #include "ipc/arena.h"
 #include "ipc/board.h"
+#include "plat/peer.h"
 #include "procs/codec.h"
 #include "procs/defs.h"
 
@@ -116,6 +117,16 @@ cf_task_is(cf_task *task, uint32_t flags)
     return (cf_load_relaxed(&task->flags) & flags) != 0;
 }
 
+/* There will be memory to give back when the pool is at rest. */
+static inline void
+cf_procpool_stir(cf_procpool *pool)
+{
+    if (cf_load_relaxed(&pool->quiet)) {
+        cf_store_relaxed(&pool->quiet, 0);
+        cf_bell_ring(pool->bell);
+    }
+}
+
 /* procpool.c */
 cf_procpool *cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t threshold);
 /* One owner more; one less. */
@@ -159,6 +170,9 @@ PyObject *cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until);
 bool cf_roster_enlist(cf_procpool *pool, uint32_t *number, uint32_t *arena);
 /* It has begun its last task, and nobody was told. */
 bool cf_roster_is_last(cf_procpool *pool, uint32_t number);
+/* Workers that sleep on memory that was given back to them wake and give it back to the
+   system; arenas of those that are gone, and that nobody reads any more, are emptied. */
+void cf_roster_trim(cf_procpool *pool);
 /* The numbers of those, as a list (new): now they were told. */
 PyObject *cf_roster_lasts(cf_procpool *pool);
 void cf_roster_delist(cf_procpool *pool, uint32_t number);

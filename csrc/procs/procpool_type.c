@@ -132,11 +132,7 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     f->u.remote.slot.turn =
         CF_SLOT_TURN(cf_load_relaxed(cf_procpool_word(pool, slot)));
     cf_board_notify(&pool->board);
-    if (cf_load_relaxed(&pool->quiet)) {
-        /* When the burst is over there will be memory to give back. */
-        cf_store_relaxed(&pool->quiet, 0);
-        cf_bell_ring(pool->bell);
-    }
+    cf_procpool_stir(pool);
     if (wants_worker(pool)) {
         PyObject *r = PyObject_CallMethodNoArgs(self, st->str_grow);
         if (r == NULL) {
@@ -504,45 +500,6 @@ engine_tp_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-/* Of the executor and of the engine. */
-#define CONTROL_METHODS \
-    {"_want", pool_py_want, METH_O, PyDoc_STR(                                                \
-     "_want($self, limit, /)\n--\n\nsubmit() calls _grow() below so many workers.")},         \
-    {"_enlist", pool_py_enlist, METH_NOARGS, PyDoc_STR(                                       \
-     "_enlist($self, /)\n--\n\n(number, arena) for a new worker, or None.")},                 \
-    {"_delist", pool_py_delist, METH_O, PyDoc_STR(                                            \
-     "_delist($self, number, /)\n--\n\nThat worker never came up.")},                         \
-    {"_dismiss", pool_py_dismiss, METH_O, PyDoc_STR(                                          \
-     "_dismiss($self, number, /)\n--\n\nThat worker leaves after what it runs.")},            \
-    {"_segment", pool_py_segment, METH_NOARGS, PyDoc_STR(                                     \
-     "_segment($self, /)\n--\n\nDescriptors for a child: memory, bell.")},                    \
-    {"_poll", pool_py_poll, METH_VARARGS, PyDoc_STR(                                          \
-     "_poll($self, fds, timeout, /)\n--\n\n"                                                  \
-     "The manager's wait: call callbacks of what is done, until a descriptor is ready.")},    \
-    {"_wake", pool_py_wake, METH_NOARGS, PyDoc_STR(                                           \
-     "_wake($self, /)\n--\n\nMake _poll() return.")},                                         \
-    {"_lasts", pool_py_lasts, METH_NOARGS, PyDoc_STR(                                         \
-     "_lasts($self, /)\n--\n\nWorkers that have begun their last task, each told once.")},    \
-    {"_names", pool_py_names, METH_O, PyDoc_STR(                                              \
-     "_names($self, number, /)\n--\n\nNames of the tasks that the worker is running.")},      \
-    {"_bury", pool_py_bury, METH_VARARGS, PyDoc_STR(                                          \
-     "_bury($self, number, error, /)\n--\n\n"                                                 \
-     "That worker is dead: what it ran fails with error.")},                                  \
-    {"_break", pool_py_break, METH_VARARGS, PyDoc_STR(                                        \
-     "_break($self, error, text, /)\n--\n\n"                                                  \
-     "All tasks fail with error; submit() raises BrokenProcessPool(text).")},                 \
-    {"_close", pool_py_close, METH_VARARGS, PyDoc_STR(                                        \
-     "_close($self, cancel_futures, spared=0, /)\n--\n\n"                                     \
-     "Take no more tasks; cancel those that wait, but for so many.")},                        \
-    {"_unfinished", pool_py_unfinished, METH_NOARGS, PyDoc_STR(                               \
-     "_unfinished($self, /)\n--\n\nHow many tasks are queued or running.")},                  \
-    {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(                                       \
-     "_queued($self, /)\n--\n\nHow many tasks wait.")},                                       \
-    {"_busy", pool_py_busy, METH_NOARGS, PyDoc_STR(                                           \
-     "_busy($self, /)\n--\n\nHow many tasks run.")},                                          \
-    {"_trim", pool_py_trim, METH_NOARGS, PyDoc_STR(                                           \
-     "_trim($self, /)\n--\n\nGive unused memory back to the system; bytes.")},
-
 static PyMethodDef pool_methods[] = {
     {"submit", (PyCFunction)(void (*)(void))pool_py_submit, METH_FASTCALL | METH_KEYWORDS,
      PyDoc_STR(
@@ -555,12 +512,46 @@ static PyMethodDef pool_methods[] = {
      "_engine($self, /)\n--\n\nThe ProcessEngine of this pool.")},
     {"_open", pool_py_open, METH_VARARGS, PyDoc_STR(
      "_open($self, max_workers, threshold, /)\n--\n\nMake the shared memory.")},
-    CONTROL_METHODS
     {NULL, NULL, 0, NULL},
 };
 
 static PyMethodDef engine_methods[] = {
-    CONTROL_METHODS
+    {"_want", pool_py_want, METH_O, PyDoc_STR(
+     "_want($self, limit, /)\n--\n\nsubmit() calls _grow() below so many workers.")},
+    {"_enlist", pool_py_enlist, METH_NOARGS, PyDoc_STR(
+     "_enlist($self, /)\n--\n\n(number, arena) for a new worker, or None.")},
+    {"_delist", pool_py_delist, METH_O, PyDoc_STR(
+     "_delist($self, number, /)\n--\n\nThat worker never came up.")},
+    {"_dismiss", pool_py_dismiss, METH_O, PyDoc_STR(
+     "_dismiss($self, number, /)\n--\n\nThat worker leaves after what it runs.")},
+    {"_segment", pool_py_segment, METH_NOARGS, PyDoc_STR(
+     "_segment($self, /)\n--\n\nDescriptors for a child: memory, bell.")},
+    {"_poll", pool_py_poll, METH_VARARGS, PyDoc_STR(
+     "_poll($self, fds, timeout, /)\n--\n\n"
+     "The manager's wait: call callbacks of what is done, until a descriptor is ready.")},
+    {"_wake", pool_py_wake, METH_NOARGS, PyDoc_STR(
+     "_wake($self, /)\n--\n\nMake _poll() return.")},
+    {"_lasts", pool_py_lasts, METH_NOARGS, PyDoc_STR(
+     "_lasts($self, /)\n--\n\nWorkers that have begun their last task, each told once.")},
+    {"_names", pool_py_names, METH_O, PyDoc_STR(
+     "_names($self, number, /)\n--\n\nNames of the tasks that the worker is running.")},
+    {"_bury", pool_py_bury, METH_VARARGS, PyDoc_STR(
+     "_bury($self, number, error, /)\n--\n\n"
+     "That worker is dead: what it ran fails with error.")},
+    {"_break", pool_py_break, METH_VARARGS, PyDoc_STR(
+     "_break($self, error, text, /)\n--\n\n"
+     "All tasks fail with error; submit() raises BrokenProcessPool(text).")},
+    {"_close", pool_py_close, METH_VARARGS, PyDoc_STR(
+     "_close($self, cancel_futures, spared=0, /)\n--\n\n"
+     "Take no more tasks; cancel those that wait, but for so many.")},
+    {"_unfinished", pool_py_unfinished, METH_NOARGS, PyDoc_STR(
+     "_unfinished($self, /)\n--\n\nHow many tasks are queued or running.")},
+    {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(
+     "_queued($self, /)\n--\n\nHow many tasks wait.")},
+    {"_busy", pool_py_busy, METH_NOARGS, PyDoc_STR(
+     "_busy($self, /)\n--\n\nHow many tasks run.")},
+    {"_trim", pool_py_trim, METH_NOARGS, PyDoc_STR(
+     "_trim($self, /)\n--\n\nGive unused memory back to the system; bytes.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -125,3 +125,20 @@ cf_roster_bury(cf_procpool *pool, uint32_t number, PyObject *error)
     uint32_t holder = number + 1;
     cf_codec_with_arena(pool->codec, reclaim, &holder);
 }
+
+void
+cf_roster_trim(cf_procpool *pool)
+{
+    uint32_t enlisted = cf_load_relaxed(&pool->enlisted);
+    for (uint32_t i = 0; i < enlisted; i++) {
+        if (!cf_arena_has_returned(pool->seg, i + 1)) {
+            continue;
+        }
+        if (pool->records[i] != GONE) {
+            cf_board_rouse(&pool->board, i);
+        }
+        else if (!leaves_results(pool, i)) {
+            cf_arena_clear(pool->seg, i + 1);
+        }
+    }
+}
