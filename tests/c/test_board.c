@@ -344,6 +344,35 @@ wait_to_leave(void *arg)
     return NULL;
 }
 
+static void *
+sleep_until_roused(void *arg)
+{
+    waiter *w = arg;
+    CHECK_EQUAL(cf_board_sleep(w->board, w->number, CF_FOREVER), CF_OK);
+    return NULL;
+}
+
+static void
+who_sleeps_can_be_roused_for_nothing(void)
+{
+    cf_board b;
+    open_board(&b, 4, 2);
+    cf_board_enlist(&b, 1);
+    cf_board_rouse(&b, 1);                      /* awake: it does nothing */
+    CHECK_EQUAL(b.records[1].berth, AWAKE);
+    waiter w = {&b, 1};
+    pthread_t thread = start(sleep_until_roused, &w);
+    while (cf_load_seq(&b.shared->parked[0]) == 0) {
+        cf_yield();
+    }
+    cf_board_rouse(&b, 1);
+    join(thread);
+    CHECK_EQUAL(b.shared->token, 0);
+    CHECK_EQUAL(b.shared->parked[0], 0);
+    CHECK_EQUAL(b.records[1].berth, AWAKE);
+    segment_drop(&the_segment);
+}
+
 static void
 who_stayed_for_the_last_task_leaves_when_another_takes_it(void)
 {
@@ -629,6 +658,7 @@ main(void)
     RUN(a_worker_is_idle_from_enlisting_to_taking_and_from_then_on_as_it_says);
     RUN(who_is_dismissed_takes_nothing_and_leaves);
     RUN(nobody_can_rely_on_who_is_about_to_sleep_or_has_slept_long_enough);
+    RUN(who_sleeps_can_be_roused_for_nothing);
     RUN(who_stayed_for_the_last_task_leaves_when_another_takes_it);
     RUN(a_list_of_announced_slots_may_be_anything);
     RUN(a_list_that_changes_while_it_is_read_ends);
