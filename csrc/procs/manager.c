@@ -14,6 +14,27 @@
 #define QUIET_AFTER_NS 1000000000
 #define KEEP_BYTES (1u << 20)
 
+/* Announcements may be lost: futures would wait for ever. */
+static void
+scribbled_over(cf_procpool *pool)
+{
+    static const char text[] = "a worker process wrote over the memory of the process pool";
+    PyObject *error = PyObject_CallFunction(pool->st->broken_process_pool, "s", text);
+    if (error == NULL) {
+        error = PyErr_GetRaisedException();
+    }
+    if (pool->broken_text == NULL) {
+        pool->broken_text = PyUnicode_FromString(text);
+        if (pool->broken_text == NULL) {
+            PyErr_Clear();
+            pool->broken_text = Py_NewRef(Py_None);
+        }
+    }
+    cf_procpool_close(pool, CF_PROCS_BROKEN);
+    cf_procpool_fail_all(pool, error);
+    Py_DECREF(error);
+}
+
 void
 cf_procpool_settle_announced(cf_procpool *pool)
 {
@@ -34,6 +55,9 @@ cf_procpool_settle_announced(cf_procpool *pool)
                 cf_procpool_settle(pool, numbers[i]);
             }
         }
+    }
+    if (corrupt && !(cf_load_relaxed(&pool->state) & CF_PROCS_BROKEN)) {
+        scribbled_over(pool);
     }
 }
 
@@ -93,7 +117,7 @@ cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until)
             break;
         }
         cf_status status = CF_OK;
-        uint64_t pushed = pool->board.tail;
+        uint64_t pushed = cf_load_relaxed(&pool->board.shared->tail);
         cf_deadline end = cf_load_relaxed(&pool->quiet) ? CF_FOREVER : cf_now() + QUIET_AFTER_NS;
         PyThreadState *ts = cf_gil_release();
         if (cf_board_manager_sleeps(&pool->board)) {
@@ -106,7 +130,7 @@ cf_procpool_poll(cf_procpool *pool, PyObject *fds, cf_deadline until)
         cf_gil_take(ts);
         if (status == CF_TIMEDOUT && end < until) {
             status = CF_OK;
-            if (pool->board.tail == pushed) {
+            if (cf_load_relaxed(&pool->board.shared->tail) == pushed) {
                 cf_store_relaxed(&pool->quiet, 1);
                 cf_procpool_trim(pool, KEEP_BYTES);
                 cf_roster_trim(pool);
