@@ -7,8 +7,9 @@ typedef struct {
     bool owns_container, owns_value;
     PyObject *container;
     PyObject *key;              /* owned; NULL: none */
-    PyObject *value;            /* NULL: none */
+    PyObject *value;            /* UNSENT: its type */
     Py_ssize_t number;          /* of a cell; how many items */
+    uintptr_t address;          /* UNSENT */
 } check;
 
 /* Nothing in it changes but `refs`. */
@@ -26,6 +27,7 @@ kind_fits(int kind, PyObject *container, PyObject *key, PyObject *value)
     switch (kind) {
     case CF_CHECK_ITEM:
     case CF_CHECK_NO_ITEM:
+    case CF_CHECK_UNSENT:
         return PyDict_Check(container) && PyUnicode_CheckExact(key);
     case CF_CHECK_CELL:
     case CF_CHECK_EMPTY_CELL:
@@ -74,6 +76,10 @@ check_init(check *c, PyObject *tuple, PyObject *fn)
     }
     if (PyErr_Occurred()) {
         return -1;
+    }
+    if (kind == CF_CHECK_UNSENT) {
+        c->address = (uintptr_t)value;
+        value = (PyObject *)Py_TYPE(value);
     }
     c->container = container;
     c->key = key == Py_None ? NULL : Py_NewRef(key);
@@ -205,6 +211,15 @@ attribute_count(PyObject *fn)
 }
 
 static bool
+unsent_is(const check *c)
+{
+    PyObject *found = cf_dict_peek(c->container, c->key);
+    bool same = (uintptr_t)found == c->address && (PyObject *)Py_TYPE(found) == c->value;
+    Py_XDECREF(found);
+    return same;
+}
+
+static bool
 holds(const check *c)
 {
     PyObject *dict;
@@ -214,6 +229,8 @@ holds(const check *c)
         return cf_dict_item_is(c->container, c->key, c->value);
     case CF_CHECK_NO_ITEM:
         return cf_dict_item_is(c->container, c->key, NULL);
+    case CF_CHECK_UNSENT:
+        return unsent_is(c);
     case CF_CHECK_CELL:
         return cell_is(c, c->value);
     case CF_CHECK_EMPTY_CELL:

@@ -25,6 +25,10 @@ enum {
     CF_CHECK_CLASS_ITEM,    /* the dictionary of class `container` has `value` under `key` */
     CF_CHECK_CLASS_SIZE,    /* the dictionary of class `container` has `value` items */
     CF_CHECK_SIZE,          /* dict `container` has `value` items */
+    /* As CF_CHECK_ITEM for a value that is not sent, which the list does not keep alive:
+       the executor itself, as often as not.  Another object of the same type at the same
+       address would not be sent, either. */
+    CF_CHECK_UNSENT,
     CF_CHECK_KINDS
 };
 

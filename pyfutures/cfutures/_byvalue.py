@@ -553,6 +553,18 @@ def _open_class(number: str, digest: bytes, data: bytes, sender: int) -> type:
     return made
 
 
+def _after_fork() -> None:
+    """Another thread of the parent may have had a lock."""
+    global _classes_lock, _parcels_lock
+    _classes_lock = threading.Lock()
+    _parcels_lock = threading.Lock()
+    if hasattr(cloudpickle.cloudpickle, "_DYNAMIC_CLASS_TRACKER_LOCK"):
+        cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
 # ---- code ----
 
 #: By file name: linecache's entry, and what is sent for it.

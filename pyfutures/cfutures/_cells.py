@@ -25,7 +25,9 @@ from __future__ import annotations
 import functools
 import struct
 import sys
+import time
 import types
+import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -134,10 +136,12 @@ def _partial(fn: Any, last: Survey | None, checked: bool) -> Description | Surve
 def _by_value(fn: Any, last: Survey | None, checked: bool) -> Description | Survey:
     from cfutures._survey import Survey
 
-    if last is not None and checked and last.still_true(fn):
+    if last is not None and checked and _is_still_true(last, fn):
         return last
     try:
         survey = Survey(fn)
+        if last is not None:
+            survey.seconds = last.seconds
         data = _parts(fn, survey) if last is None or last.digest != survey.digest else None
     except Exception:
         reference = _main_reference(fn)
@@ -147,6 +151,25 @@ def _by_value(fn: Any, last: Survey | None, checked: bool) -> Description | Surv
     checks = survey.checks
     survey.forget()
     return data, checks, survey.volatile, _name(fn), survey
+
+
+#: Seconds that all looks at one function's globals may take before the user is told.
+PATIENCE = 1.0
+
+
+def _is_still_true(survey: Survey, fn: Any) -> bool:
+    before = survey.seconds
+    start = time.perf_counter()
+    answer = survey.still_true(fn)
+    survey.seconds += time.perf_counter() - start
+    if before <= PATIENCE < survey.seconds and survey.large:
+        names = " and ".join(map(repr, survey.large))
+        warnings.warn(
+            f"before each task, {_name(fn)}() needs {survey.seconds - before:.3f} s to see "
+            f"whether the global {names} that it reads has changed; if it does not, give it "
+            f"as an argument, or make an array read-only (a.flags.writeable = False)",
+            stacklevel=4)
+    return answer
 
 
 def _main_reference(fn: Any) -> Description | None:

@@ -28,7 +28,8 @@ __all__ = ["LARGE", "Sent", "Survey", "global_names", "outline", "portable", "un
 
 # Kinds of checks, as in csrc/procs/checks.h.
 (CHECK_ITEM, CHECK_NO_ITEM, CHECK_CELL, CHECK_EMPTY_CELL, CHECK_CODE, CHECK_DEFAULTS,
- CHECK_KWDEFAULTS, CHECK_ATTRIBUTES, CHECK_CLASS_ITEM, CHECK_CLASS_SIZE, CHECK_SIZE) = range(11)
+ CHECK_KWDEFAULTS, CHECK_ATTRIBUTES, CHECK_CLASS_ITEM, CHECK_CLASS_SIZE, CHECK_SIZE,
+ CHECK_UNSENT) = range(12)
 
 #: kind, container, key, value
 Check = tuple[int, Any, Any, Any]
@@ -274,6 +275,10 @@ class Survey:
         self._classes: list[type] = []
         # The part that is looked at just now is volatile.
         self._changes = False
+        #: Seconds that were spent on looking whether it is still true, in all.
+        self.seconds = 0.0
+        #: Names of large globals that can change in place.
+        self.large: list[str] = []
         # Volatile parts: where they are, and their digests.
         self._volatile_globals: list[tuple[dict[str, Any], str, bytes]] = []
         self._volatile_classes: list[tuple[type, bytes]] = []
@@ -372,12 +377,14 @@ class Survey:
             self._changes = False
             sent = self.values[key] = self._send(value)
             if sent.digest is None:
-                self.checks.append((CHECK_ITEM, space, name, value))
+                self.checks.append((CHECK_UNSENT, space, name, value))
                 continue
             if self._rely_on(value):
                 self.checks.append((CHECK_ITEM, space, name, value))
             if self._changes:
                 self._volatile_globals.append((space, name, sent.digest))
+                if sent.large:
+                    self.large.append(name)
 
     def _send(self, value: Any) -> Sent:
         before = len(self._functions), len(self._classes), len(self.checks)

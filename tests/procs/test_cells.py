@@ -860,6 +860,132 @@ for n in range(12):
 """)
 
 
+def test_large_globals_of_a_fork_are_not_copied():
+    """Workers share the memory of what they inherited until somebody writes to it."""
+    pytest.importorskip("numpy")
+    run_program(IMPORTS + """
+import numpy as np
+big = np.ones(8_000_000)
+other = 0
+def private():
+    with open('/proc/self/smaps_rollup') as file:
+        for line in file:
+            if line.startswith('Private_Dirty'):
+                return int(line.split()[1]) * 1024
+def f(): return float(big[5]), private() + other
+def g():
+    big[5] = 7
+    return float(big[5])
+e = started()
+before = run(private)
+value, now = run(f)
+assert value == 1 and now - before < 20_000_000, (before, now)
+other = 1
+value, now = run(f)
+assert value == 1 and now - before < 20_000_000, (before, now)
+big[5] = 2                          # the worker does not have that
+value, now = run(f)
+assert value == 2
+assert run(g) == 7 and run(f)[0] == 7 and big[5] == 2, 'what a worker writes is its own'
+e.shutdown()
+""", "cfutures", "fork")
+
+
+def test_large_globals_that_make_every_submit_slow_are_told_once(notebook):
+    pytest.importorskip("numpy")
+    notebook("""
+import warnings
+from cfutures import _cells
+_cells.PATIENCE = 0
+cell('''
+import numpy as np
+big = np.zeros(100_000)
+small = [1]
+def f(): return len(big) + len(small)
+def g(): return len(small)
+def loop(): return [e.submit(f).result(GUARD) for _ in range(3)]
+''')
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    assert loop() == [100_001] * 3
+    assert [run(g) for _ in range(3)] == [1] * 3
+assert len(caught) == 1 and "global 'big'" in str(caught[0].message), caught
+assert caught[0].filename == '<cell 1>', 'where the task was submitted'
+big.flags.writeable = False
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter('always')
+    assert loop() == [100_001] * 3
+assert not caught
+""")
+
+
+def test_large_globals_that_are_not_arrays(notebook):
+    notebook("""
+cell('''
+text = 'x' * 200_000
+blob = b'y' * 200_000
+items = list(range(50_000))
+table = {n: str(n) for n in range(20_000)}
+functions = [lambda n=n: n + K for n in range(3)] + [None] * 100_000
+K = 1
+def f(): return len(text), len(blob), sum(items), table[77], functions[2]()
+''')
+expected = [200_000, 200_000, 1249975000, '77', 3]
+assert run(f) == tuple(expected)
+K = 2; items[0] = 5
+assert run(f) == (200_000, 200_000, 1249975005, '77', 4)
+assert run(kit.apply, f) == run(f)
+text += 'x'
+assert run(f)[0] == 200_001 and run(kit.apply, f)[0] == 200_001
+""")
+
+
+def test_constant_partial_objects_are_sent_once(notebook):
+    notebook("""
+import functools
+counter = kit.Described()
+cell('''
+def f(a, b, c=0): return a, b, c
+''')
+p = functools.partial(f, 1, c=(2, 3))
+assert [run(p, n) for n in range(5)] == [(1, n, (2, 3)) for n in range(5)]
+assert counter.made == [p] and len(counter.functions) == 1
+p.keywords['c'] = 4
+assert run(p, 0) == (1, 0, 4)
+q = functools.partial(f, [1])
+assert run(q, 0) == ([1], 0, 0)
+q.args[0].append(2)
+assert run(q, 0) == ([1, 2], 0, 0)
+assert run(functools.partial(kit.apply, f), 1, 2) == (1, 2, 0)
+""")
+
+
+def test_what_a_partial_object_holds_is_made_for_each_task(notebook):
+    notebook("""
+import functools
+cell('def put(items, x): items.append(x); return items')
+p = functools.partial(put, [])
+assert [run(p, n) for n in range(3)] == [[0], [1], [2]]
+""")
+
+
+def test_the_executor_that_a_function_mentions_is_not_kept_alive():
+    run_program(IMPORTS + """
+import gc, weakref
+cell('''
+def f(n): return e.submit(f, n - 1) if n else 0
+class C:
+    def get(self): return e
+''')
+e = started()
+assert run(f, 0) == 0 and type(run(kit.give, C())) is C
+reference = weakref.ref(e)
+gc.disable()
+del e
+assert reference() is None
+""", "cfutures", "fork")
+
+
 # ---- at the same time ------------------------------------------------------------------
 
 
@@ -937,6 +1063,46 @@ stop.set()
 redefiner.join()
 assert not problems, problems
 """, start="e = started(2)\n")
+
+
+def test_fork_while_another_thread_has_a_lock():
+    run_program(IMPORTS + """
+cell('''
+class C: pass
+def f(): return C()
+''')
+import cloudpickle.cloudpickle
+from cfutures import _byvalue
+locks = [_byvalue._classes_lock, _byvalue._parcels_lock,
+         cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_LOCK]
+from cfutures import _cells
+pid = os.fork() if all(lock.acquire() for lock in locks) else None
+if pid == 0:
+    os._exit(0 if _cells.describe(f)[0] and len(_cells.dumps(C())) > 100 else 1)
+assert os.waitpid(pid, 0)[1] == 0
+""", "cfutures", "fork")
+
+
+def test_pools_in_tasks(notebook):
+    notebook("""
+cell('''
+import multiprocessing
+import cfutures
+K = 1
+class C:
+    def __init__(self, x): self.x = x + K
+def inner(x): return C(x)
+def outer(method, x):
+    with cfutures.ProcessPoolExecutor(
+            1, mp_context=multiprocessing.get_context(method)) as pool:
+        c = pool.submit(inner, x).result(20)
+        assert type(c) is C
+        return [c, *pool.map(lambda y: inner(y), range(2))]
+''')
+for K in (1, 2):
+    found = run(outer, context.get_start_method(), 5)
+    assert [type(c) for c in found] == [C] * 3 and [c.x - K for c in found] == [5, 0, 1]
+""")
 
 
 # ---- in IPython --------------------------------------------------------------------------
