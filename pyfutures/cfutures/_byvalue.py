@@ -37,7 +37,7 @@ import threading
 import types
 import uuid
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -567,8 +567,11 @@ os.register_at_fork(after_in_child=_after_fork)
 
 # ---- code ----
 
+_MOST_SOURCES = 1000
 #: By file name: linecache's entry, and what is sent for it.
 _sources: dict[str, tuple[Any, str]] = {}
+#: Names whose source came from elsewhere, the oldest first.
+_received_sources: deque[str] = deque()
 
 
 def reduce_code(code: types.CodeType) -> Any:
@@ -587,7 +590,7 @@ def _source(filename: str) -> str | None:
         return None
     known = _sources.get(filename)
     if known is None or known[0] is not entry:
-        if len(_sources) > 500:
+        if len(_sources) >= _MOST_SOURCES:
             _sources.clear()
         known = _sources[filename] = (entry, "".join(entry[2]))
     return known[1]
@@ -597,4 +600,7 @@ def _make_code(args: tuple[Any, ...], filename: str, source: str) -> types.CodeT
     if filename not in linecache.cache:
         linecache.cache[filename] = (
             len(source), None, source.splitlines(keepends=True), filename)
+        _received_sources.append(filename)
+        if len(_received_sources) > _MOST_SOURCES:
+            linecache.cache.pop(_received_sources.popleft(), None)
     return types.CodeType(*args)

@@ -224,6 +224,10 @@ _OURS: dict[type, Callable[[Any], Any]] = {
 # The dictionary itself, not a copy: what is registered later counts.
 _FORKING: dict[type, Callable[[Any], Any]] = (
     reduction.ForkingPickler._extra_reducers)  # type: ignore[attr-defined]
+#: Of these, what is only a matter of names and values.
+_HARMLESS = frozenset(
+    reduce for kind, reduce in _FORKING.items()
+    if kind in (functools.partial, types.MethodType, type(list.append), type(int.__add__)))
 _standard_reduce_method: Any = reduction._reduce_method  # type: ignore[attr-defined]
 
 
@@ -244,10 +248,28 @@ def _reduce(pickler: Pickler, obj: Any) -> Any:
         from cfutures import _byvalue
 
         return _byvalue.reduce_class(pickler, obj)
-    reduce = _FORKING.get(kind) or _OURS.get(kind)
+    reduce = _FORKING.get(kind)
+    if reduce is None:
+        reduce = _OURS.get(kind)
+        return NotImplemented if reduce is None else reduce(obj)
     if reduce is _standard_reduce_method:
-        reduce = _reduce_method
-    return NotImplemented if reduce is None else reduce(obj)
+        return _reduce_method(obj)
+    if pickler.inline and reduce not in _HARMLESS:
+        return _reduce_copied(obj, kind)
+    return reduce(obj)
+
+
+def _reduce_copied(obj: Any, kind: type) -> Any:
+    """Something of which multiprocessing hands on the original, where a copy is wanted.
+
+    A global that a function reads is copied, and looked at more than once for that: a
+    descriptor would be duplicated each time.
+    """
+    if (kind not in _copyreg_table and kind.__reduce_ex__ is object.__reduce_ex__
+            and kind.__reduce__ is object.__reduce__):
+        raise pickle.PicklingError(
+            f"a {kind.__qualname__} can be given to a task only as an argument")
+    return NotImplemented
 
 
 def _reduce_fixed_class(cls: type) -> Any:

@@ -685,6 +685,35 @@ e.shutdown()
     run_program(code.format(forked=method == "fork"), "cfutures", method)
 
 
+def test_sockets_and_connections_that_a_function_reads(notebook):
+    """As with the standard library, a fork inherits them; they are not duplicated."""
+    notebook("""
+cell('''
+def f(): return left.fileno(), receive.fileno()
+class Copied:
+    def __reduce__(self): return Copied, ()
+class Shared: pass
+copied, shared = Copied(), Shared()
+def g(): return type(copied).__name__, shared
+''')
+import socket
+from multiprocessing.reduction import ForkingPickler
+left, right = socket.socketpair()
+receive, send = multiprocessing.Pipe()
+before = len(os.listdir('/proc/self/fd'))
+for _ in range(20):
+    error = error_of(e.submit(f))
+    assert type(error) is NameError and 'cannot be pickled' in error.__notes__[0], error
+assert len(os.listdir('/proc/self/fd')) == before
+ForkingPickler.register(Copied, lambda obj: 1 / 0)
+ForkingPickler.register(Shared, lambda obj: 1 / 0)
+error = error_of(e.submit(g))
+assert type(error) is NameError and 'only as an argument' in error.__notes__[0]
+shared = 5
+assert run(g) == ('Copied', 5)
+""")
+
+
 def test_unpicklable_globals_that_the_task_does_not_use(notebook):
     """The executor, more often than not."""
     notebook("""
