@@ -259,7 +259,7 @@ def _reduce(pickler: Pickler, obj: Any) -> Any:
     return reduce(obj)
 
 
-def _reduce_copied(obj: Any, kind: type) -> Any:
+def _reduce_copied(obj: Any, kind: Any) -> Any:
     """Something of which multiprocessing hands on the original, where a copy is wanted.
 
     A global that a function reads is copied, and looked at more than once for that: a

@@ -20,10 +20,15 @@ def run(function, *args):
 """
 
 
+STARTED = "e = started()\n"
+#: The first task starts the worker: a fork inherits what was defined before.
+NOT_STARTED = "e = cf.ProcessPoolExecutor(1, mp_context=context)\n"
+
+
 @pytest.fixture
 def notebook(method):
     """Run a program in which the pool `e` with a running worker exists."""
-    def run(code, start="e = started()\n"):
+    def run(code, start=STARTED):
         return run_program(
             IMPORTS + start + code + "\ne.shutdown()\nsay('done')\n", "cfutures", method)
 
@@ -94,8 +99,9 @@ assert run(use, *counter()) == 2
 """)
 
 
-def test_instances_come_back_as_instances_of_the_very_class(notebook):
-    notebook("""
+@pytest.mark.parametrize("start", [STARTED, NOT_STARTED], ids=["started", "inherited"])
+def test_instances_come_back_as_instances_of_the_very_class(notebook, start):
+    notebook(start=start, code="""
 cell('''
 class Point:
     made = 0
@@ -149,8 +155,9 @@ assert c.get() == 2 and run(C.get, c) == 2
 """)
 
 
-def test_kinds_of_classes(notebook):
-    notebook("""
+@pytest.mark.parametrize("start", [STARTED, NOT_STARTED], ids=["started", "inherited"])
+def test_kinds_of_classes(notebook, start):
+    notebook(start=start, code="""
 cell('''
 import abc, collections, dataclasses, enum, functools, typing
 @dataclasses.dataclass
@@ -509,8 +516,9 @@ assert run(total) == (7, ['a', 'b', 'c'])
 """)
 
 
-def test_what_hangs_on_functions_and_classes(notebook):
-    notebook("""
+@pytest.mark.parametrize("start", [STARTED, NOT_STARTED], ids=["started", "inherited"])
+def test_what_hangs_on_functions_and_classes(notebook, start):
+    notebook(start=start, code="""
 cell('''
 def f(x=[1], *, y={'a': 1}): return x, y, getattr(f, 'note', None)
 class C:
