@@ -534,8 +534,8 @@ lost_to_fork(cf_procpool *pool)
 void
 cf_raise_not_decoded(cf_state *st, const char *what)
 {
-    if (!PyErr_ExceptionMatches(PyExc_Exception)) {
-        return;             /* Ctrl-C */
+    if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        return;
     }
     PyObject *exc = PyErr_GetRaisedException();
     PyObject *told = PyObject_CallFunction(st->transfer_failed, "sO", what, exc);
