@@ -8,25 +8,14 @@
    Who describes a function (Python code, which can submit tasks and so come back here, and
    lets other threads run) holds nothing but references of its own; what it found out is
    put in the table as it is then. */
-#include "procs/defs.h"
-
-#include <errno.h>
-#include <string.h>
-
 #include "procs/checks.h"
-#include "py/block.h"
+#include "procs/definition.h"
 
 #define ENTRIES 256u
 #define SPACE (2 * ENTRIES)             /* of the table; a power of two */
 #define BYTES (256u << 20)
-#define LARGE_COPY (256 * 1024)         /* from here on without the GIL */
 
-typedef struct {
-    cf_definition public;               /* first */
-    uint32_t holds;                     /* tasks, and the entry; the table's lock */
-    uint32_t block;                     /* of the parent's arena */
-    uint64_t size;
-} definition;
+typedef cf_definition_block definition;     /* `holds`: the table's lock */
 
 /* All of it belongs to the table's lock. */
 typedef struct {
@@ -74,149 +63,11 @@ unlock(cf_defs *defs)
 
 /* ---- definitions ---- */
 
-typedef struct {
-    uint64_t size;
-    uint32_t block;
-    cf_place place;
-    bool warm;
-    cf_arena *arena;
-    cf_status status;
-} arena_request;
-
-static void
-arena_alloc(cf_arena *arena, void *arg)
-{
-    arena_request *r = arg;
-    r->arena = arena;
-    r->status = arena == NULL ? CF_AGAIN
-                              : cf_arena_alloc(arena, r->size, &r->place, &r->warm);
-}
-
-static void
-arena_free(cf_arena *arena, void *arg)
-{
-    cf_arena_free(arena, ((arena_request *)arg)->block);
-}
-
 static void
 definition_free(cf_defs *defs, definition *d)
 {
-    arena_request r = {.block = d->block};
     /* In a forked child the block is the parent's. */
-    if (cf_load_relaxed(&defs->seg->mine)) {
-        cf_codec_with_arena(defs->codec, arena_free, &r);
-    }
-    Py_DECREF(d->public.name);
-    PyMem_Free(d);
-}
-
-/* The bytes of a definition: one object, or a tuple of parts. */
-typedef struct {
-    Py_ssize_t count;
-    uint64_t size;
-    Py_buffer views[];
-} content;
-
-static void
-content_free(content *c)
-{
-    while (c->count > 0) {
-        PyBuffer_Release(&c->views[--c->count]);
-    }
-    PyMem_Free(c);
-}
-
-static content *
-content_open(PyObject *bytes)
-{
-    Py_ssize_t count = PyTuple_Check(bytes) ? PyTuple_GET_SIZE(bytes) : 1;
-    content *c = PyMem_Malloc(sizeof *c + (size_t)count * sizeof(Py_buffer));
-    if (c == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    c->size = 0;
-    for (c->count = 0; c->count < count; c->count++) {
-        Py_buffer *view = &c->views[c->count];
-        PyObject *part = PyTuple_Check(bytes) ? PyTuple_GET_ITEM(bytes, c->count) : bytes;
-        if (PyObject_GetBuffer(part, view, PyBUF_ANY_CONTIGUOUS) < 0) {
-            content_free(c);
-            return NULL;
-        }
-        c->size += (uint64_t)view->len;
-    }
-    return c;
-}
-
-/* In memory: size, the entry's key, bytes.  0; or -1 with an exception. */
-static int
-fill(const arena_request *r, uint64_t key, const content *c)
-{
-    uint64_t head[2] = {c->size, key}, at = sizeof head;
-    /* The arena is there as long as its pool, which the caller keeps. */
-    PyThreadState *ts = c->size >= LARGE_COPY ? cf_gil_release() : NULL;
-    cf_status status = cf_arena_fill(r->arena, &r->place, r->warm, 0, head, sizeof head);
-    for (Py_ssize_t i = 0; status == CF_OK && i < c->count; i++) {
-        uint64_t size = (uint64_t)c->views[i].len;
-        status = cf_arena_fill(r->arena, &r->place, r->warm, at, c->views[i].buf, size);
-        at += size;
-    }
-    int saved_errno = errno;
-    if (ts != NULL) {
-        cf_gil_take(ts);
-    }
-    if (status != CF_OK) {
-        errno = saved_errno;
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
-    }
-    return 0;
-}
-
-/* With one hold, that of the caller.  0 and NULL: there is no room.  -1: an exception. */
-static int
-definition_make(cf_defs *defs, uint64_t key, const content *c, PyObject *name,
-                definition **out)
-{
-    *out = NULL;
-    definition *d = PyMem_Calloc(1, sizeof *d);
-    if (d == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    d->size = 2 * sizeof(uint64_t) + c->size;
-    arena_request r = {.size = d->size};
-    cf_codec_with_arena(defs->codec, arena_alloc, &r);
-    if (r.status != CF_OK) {
-        PyMem_Free(d);
-        return 0;
-    }
-    d->block = r.place.block;
-    d->holds = 1;
-    d->public.at = r.place.offset;
-    d->public.name = Py_NewRef(name);
-    if (fill(&r, key, c) < 0) {
-        definition_free(defs, d);
-        return -1;
-    }
-    lock(defs);
-    d->public.number = ++defs->last_number;
-    unlock(defs);
-    *out = d;
-    return 0;
-}
-
-static int
-definition_new(cf_defs *defs, uint64_t key, PyObject *bytes, PyObject *name,
-               definition **out)
-{
-    content *c = content_open(bytes);
-    if (c == NULL) {
-        return -1;
-    }
-    int r = definition_make(defs, key, c, name, out);
-    content_free(c);
-    return r;
+    cf_definition_free(cf_load_relaxed(&defs->seg->mine) ? defs->codec : NULL, d);
 }
 
 static void
@@ -654,7 +505,12 @@ renew(cf_defs *defs, PyObject *fn, known *k, bool checked, definition **out)
     }
     int r = 0;
     if (d.bytes != NULL) {
-        r = definition_new(defs, k->key, d.bytes, d.name, out);
+        r = cf_definition_new(defs->codec, k->key, d.bytes, d.name, out);
+        if (*out != NULL) {
+            lock(defs);
+            (*out)->public.number = ++defs->last_number;
+            unlock(defs);
+        }
     }
     else if (k->current != NULL) {
         *out = take_current(k);

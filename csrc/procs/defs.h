@@ -32,7 +32,7 @@ typedef struct cf_defs cf_defs;
 
 typedef struct cf_definition {
     uint64_t number;                /* 1, 2, ...; never used again */
-    uint64_t at;                    /* offset in the segment: uint64_t length, then bytes */
+    uint64_t at;                    /* offset in the segment: see procs/definition.h */
     PyObject *name;                 /* str (owned): qualified name, for messages */
     /* the rest is private to defs.c */
 } cf_definition;

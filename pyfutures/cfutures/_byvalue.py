@@ -29,7 +29,6 @@ from __future__ import annotations
 
 import builtins
 import io
-import linecache
 import os
 import pickle
 import sys
@@ -37,7 +36,7 @@ import threading
 import types
 import uuid
 import weakref
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -61,7 +60,7 @@ from cfutures._lineage import (
 from cfutures._pickle import MAIN_NAMES, Pickler
 from cfutures._survey import LARGE, Sent, Survey, global_names, outline, portable
 
-__all__ = ["Dump", "reduce_class", "reduce_code", "reduce_function"]
+__all__ = ["Dump", "reduce_class", "reduce_function"]
 
 
 class Dump:
@@ -458,12 +457,6 @@ _opened_classes: weakref.WeakKeyDictionary[type, tuple[bytes, Loaded]] = (
     weakref.WeakKeyDictionary())
 
 _helper = cloudpickle.Pickler(io.BytesIO(), protocol=5)
-_cloudpickle_table = cloudpickle.Pickler.dispatch_table
-
-
-def cloudpickle_reduce(obj: Any) -> Any:
-    """Reduce with cloudpickle's table."""
-    return _cloudpickle_table[type(obj)](obj)
 
 
 def _class_number(cls: type) -> str:
@@ -563,44 +556,3 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
-
-
-# ---- code ----
-
-_MOST_SOURCES = 1000
-#: By file name: linecache's entry, and what is sent for it.
-_sources: dict[str, tuple[Any, str]] = {}
-#: Names whose source came from elsewhere, the oldest first.
-_received_sources: deque[str] = deque()
-
-
-def reduce_code(code: types.CodeType) -> Any:
-    """A code object, with its source if that is in no file."""
-    make, args = _cloudpickle_table[types.CodeType](code)
-    source = _source(code.co_filename)
-    if source is None:
-        return make, args
-    return _make_code, (args, code.co_filename, source)
-
-
-def _source(filename: str) -> str | None:
-    """The text of a cell, or of what else linecache knows but no file has."""
-    entry = linecache.cache.get(filename)
-    if entry is None or len(entry) == 1 or entry[1] is not None:
-        return None
-    known = _sources.get(filename)
-    if known is None or known[0] is not entry:
-        if len(_sources) >= _MOST_SOURCES:
-            _sources.clear()
-        known = _sources[filename] = (entry, "".join(entry[2]))
-    return known[1]
-
-
-def _make_code(args: tuple[Any, ...], filename: str, source: str) -> types.CodeType:
-    if filename not in linecache.cache:
-        linecache.cache[filename] = (
-            len(source), None, source.splitlines(keepends=True), filename)
-        _received_sources.append(filename)
-        if len(_received_sources) > _MOST_SOURCES:
-            linecache.cache.pop(_received_sources.popleft(), None)
-    return types.CodeType(*args)

@@ -90,15 +90,15 @@ def _is_registered_by_value(name: str) -> bool:
 
 def _through_cloudpickle(obj: Any) -> Any:
     """Reduce something that only code is made of."""
-    from cfutures import _byvalue
+    from cfutures import _code
 
-    return _byvalue.cloudpickle_reduce(obj)
+    return _code.cloudpickle_reduce(obj)
 
 
 def _reduce_code(obj: types.CodeType) -> Any:
-    from cfutures import _byvalue
+    from cfutures import _code
 
-    return _byvalue.reduce_code(obj)
+    return _code.reduce_code(obj)
 
 
 def _reduce_cell(obj: types.CellType) -> Any:

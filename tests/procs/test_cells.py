@@ -270,6 +270,22 @@ assert 'return 1 / x        # in a cell' in text, text
 """)
 
 
+def test_traceback_of_code_whose_name_is_used_again(notebook):
+    """As in a plain prompt, where everything is in <stdin>."""
+    notebook("""
+import linecache
+def enter(source):
+    linecache.cache['<stdin>'] = (len(source), None, source.splitlines(True), '<stdin>')
+    exec(compile(source, '<stdin>', 'exec'), globals())
+for n in range(3):
+    enter(f'def f(): return {n} / 0')
+    assert f'return {n} / 0' in str(error_of(e.submit(f)).__cause__)
+    enter(f'def g(): return {n} // 0')
+    assert f'return {n} // 0' in str(error_of(e.submit(g)).__cause__)
+assert 'def g(): return 2' in linecache.getline('<stdin>', 1)
+""")
+
+
 def test_callable_objects(notebook):
     notebook("""
 cell('''
