@@ -161,8 +161,10 @@ class ProcessPoolExecutor(
         crew = self._crew
         with crew.lock, DeferredSignals() as signals:
             if crew.closing or interpreter_exits():
-                if crew.workers:
-                    return      # they do it, or submit() will see that the pool is closed
+                if crew.workers or (self._manager is not None and crew.closing):
+                    # They do it, or the manager sees to it, or the pool is closed or
+                    # broken, as submit() will see.
+                    return
                 raise RuntimeError(
                     "cannot schedule new futures after "
                     + ("interpreter shutdown" if interpreter_exits() else "shutdown"))
