@@ -103,6 +103,22 @@ buffer_sq_length(PyObject *self)
     return (Py_ssize_t)self_of(self)->place.size;
 }
 
+/* A pickle.PickleBuffer that was sent arrives as this; sent on it arrives as what pickle
+   makes of one in its own stream. */
+static PyObject *
+buffer_py_reduce_ex(PyObject *self, PyObject *Py_UNUSED(protocol))
+{
+    PyObject *type = self_of(self)->readonly ? (PyObject *)&PyBytes_Type
+                                             : (PyObject *)&PyByteArray_Type;
+    PyObject *buffer = PyPickleBuffer_FromObject(self);
+    return buffer == NULL ? NULL : Py_BuildValue("O(N)", type, buffer);
+}
+
+static PyMethodDef buffer_methods[] = {
+    {"__reduce_ex__", buffer_py_reduce_ex, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyType_Slot buffer_slots[] = {
     {Py_tp_doc, PyDoc_STR(
      "Memory of an object that another process sent: what its buffer protocol gives.\n\n"
@@ -111,6 +127,7 @@ static PyType_Slot buffer_slots[] = {
     {Py_tp_dealloc, buffer_tp_dealloc},
     {Py_bf_getbuffer, buffer_bf_getbuffer},
     {Py_sq_length, buffer_sq_length},
+    {Py_tp_methods, buffer_methods},
     {0, NULL},
 };
 
