@@ -10,6 +10,12 @@ from typing import Any
 
 __all__ = ["DeferredSignals"]
 
+# Those for which programs have handlers; to look at all takes as long as half a fork.
+# SIGINT first and, when they are put back, last: from then on nothing raises.
+_SIGNALS = tuple(getattr(signal, name) for name in (
+    "SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGUSR1",
+    "SIGUSR2", "SIGCHLD", "SIGWINCH", "SIGTSTP", "SIGCONT") if hasattr(signal, name))
+
 
 class DeferredSignals:
     """A block in which no Python signal handler runs; those that were due run after it.
@@ -33,16 +39,14 @@ class DeferredSignals:
 
     def __enter__(self) -> DeferredSignals:
         if threading.current_thread() is threading.main_thread():
-            # SIGINT first and, in restore(), last: from then on nothing raises here.
-            numbers = sorted(signal.valid_signals(), key=lambda n: n != signal.SIGINT)
             try:
-                for number in numbers:
+                for number in _SIGNALS:
                     handler = signal.getsignal(number)
                     if callable(handler):
                         self._before[number] = handler
                         signal.signal(number, self._note)
             except ValueError:
-                self.restore()      # a subinterpreter: its main thread gets no signals
+                self._before.clear()    # a subinterpreter: its main thread gets no signals
             except BaseException:
                 self.restore()
                 raise
