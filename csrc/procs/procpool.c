@@ -342,8 +342,8 @@ cf_procpool_cancel_queued(cf_procpool *pool, uint32_t spared)
 void
 cf_procpool_close(cf_procpool *pool, uint32_t bit)
 {
-    atomic_fetch_or_explicit(&pool->state, bit, memory_order_seq_cst);
-    if (!(bit & CF_PROCS_FORKED)) {
+    uint32_t was = atomic_fetch_or_explicit(&pool->state, bit, memory_order_seq_cst);
+    if (!((was | bit) & CF_PROCS_FORKED)) {     /* in a forked child the board is the parent's */
         cf_board_close(&pool->board);
     }
 }
