@@ -659,6 +659,7 @@ warnings.simplefilter("ignore")
 executor = cf.ProcessPoolExecutor(2, mp_context=context)
 workers = {executor.submit(tasks.slow_pid).result(GUARD) for _ in range(8)}
 futures = [executor.submit(tasks.sleep_and_return, 0.2, n) for n in range(2)]
+workers |= set(executor._processes)
 pid = os.fork()
 if pid == 0:
     watch(GUARD)
