@@ -8,13 +8,8 @@ import testkit
 from prockit import METHODS, Door, command_of, offspring, shared_memory
 
 
-def pytest_configure(config):
-    config.addinivalue_line(
-        "markers", "oracle_forks: on the standard library with fork only, unless --deep")
-
-
 def pytest_collection_modifyitems(config, items):
-    """Time goes into what is tested, less of it into the oracle."""
+    """The oracle runs with fork only, unless --deep: time goes into what is tested."""
     kept, dropped = [], []
     for item in items:
         if Path(__file__).parent in item.path.parents:
@@ -31,8 +26,8 @@ def pytest_collection_modifyitems(config, items):
 
 def _is_left_out(item):
     params = getattr(getattr(item, "callspec", None), "params", {})
-    return (item.get_closest_marker("oracle_forks") is not None
-            and params.get("implementation") == "stdlib" and params.get("method") != "fork"
+    return (params.get("implementation") == "stdlib"
+            and params.get("method", METHODS[0]) != METHODS[0]
             and not item.config.getoption("--deep"))
 
 

@@ -62,7 +62,6 @@ def refuses(cf, executor):
 # --- break ------------------------------------------------------------------------------
 
 @BY_WAY
-@pytest.mark.oracle_forks
 def test_death_breaks_the_pool(cf, procs, door, way):
     """Of the standard library and of ours: all that is pending fails, and quickly."""
     # There pytest's faulthandler would write the stacks of forked workers all over.
@@ -125,7 +124,6 @@ def test_all_pending_futures_share_one_exception(cf, procs, door):
     assert all(future.exception(GUARD) is error for future in queued)
 
 
-@pytest.mark.oracle_forks
 def test_killed_from_outside(cf, procs, door):
     executor, gate = procs(2), door()
     futures = [executor.submit(tasks.announce_and_sleep, gate.path) for _ in range(2)]
@@ -135,7 +133,6 @@ def test_killed_from_outside(cf, procs, door):
     refuses(cf, executor)
 
 
-@pytest.mark.oracle_forks
 def test_killed_while_idle(cf, procs):
     executor = procs(2)
     pid = executor.submit(tasks.pid).result(GUARD)
@@ -146,7 +143,6 @@ def test_killed_while_idle(cf, procs):
         lambda: not any(p.is_alive() for p in (executor._processes or {}).values()))
 
 
-@pytest.mark.oracle_forks
 def test_initializer_that_dies(cf, procs):
     executor = procs(2, initializer=tasks.die_exit, initargs=(9,))
     futures = _submit_some(cf, executor)
@@ -163,7 +159,6 @@ def test_results_that_came_before_are_kept(procs):
     assert [f.result(GUARD) for f in futures] == list(range(1, 101))
 
 
-@pytest.mark.oracle_forks
 def test_callbacks_waits_and_maps_over_a_broken_pool(cf, procs, door):
     executor, gate, called = procs(1), door(), []
     running = executor.submit(tasks.announce_and_sleep, gate.path)
@@ -273,7 +268,6 @@ def test_ten_deaths_in_a_row(cf, procs):
     assert [f.result(GUARD) for f in between] == [1, 2, 3, 4, 5]
 
 
-@pytest.mark.oracle_forks
 def test_ten_deaths_in_a_row_in_a_pool_that_breaks(cf, procs):
     """The first one ends them all; those that were not submitted yet are refused."""
     executor, futures = procs(2), []

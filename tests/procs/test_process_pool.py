@@ -362,7 +362,6 @@ def test_with_block_waits(cf, context):
 
 
 @pytest.mark.parametrize("kind", [ValueError, SystemExit])
-@pytest.mark.oracle_forks
 def test_with_block_left_by_an_exception_waits_all_the_same(cf, context, kind):
     with pytest.raises(kind):
         with cf.ProcessPoolExecutor(1, mp_context=context) as executor:
@@ -418,7 +417,6 @@ def test_shutdown_from_several_threads(procs, door):
     assert eventually(future.done)
 
 
-@pytest.mark.oracle_forks
 def test_pools_one_after_the_other(cf, context):
     for number in range(5):
         with cf.ProcessPoolExecutor(2, mp_context=context) as executor:
@@ -426,7 +424,6 @@ def test_pools_one_after_the_other(cf, context):
         assert [f.result(0) for f in futures] == list(range(1, number + 1))
 
 
-@pytest.mark.oracle_forks
 def test_several_pools_at_once(procs):
     """Processes of one pool must not keep anything of the other alive."""
     first, second = procs(2), procs(2)

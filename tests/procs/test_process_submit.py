@@ -259,7 +259,6 @@ def test_one_future_read_by_several_threads(shared):
         assert all(result is results[0] for result in results)
 
 
-@pytest.mark.oracle_forks
 def test_pools_inside_workers(cf, procs, method):
     executor = procs(1)
     outer, inner = executor.submit(tasks.nested, cf.implementation, method).result(2 * GUARD)
