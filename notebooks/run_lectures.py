@@ -186,7 +186,7 @@ def report(runs: list[Run]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=sorted(lecture_data.SIZES), default="small")
+    parser.add_argument("--size", choices=lecture_data.SIZES, default="small")
     parser.add_argument("--engine", choices=[*IMPORTS, "both"], default="both")
     parser.add_argument("--only", metavar="NAME", default="",
                         help="run only the notebooks whose file name begins with NAME")
