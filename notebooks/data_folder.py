@@ -1,28 +1,43 @@
-"""A folder of generated files that is either complete or made anew."""
+"""Folders of made files that are either whole or made again.
+
+Files are made aside and moved into place in one step, so that an interrupted run leaves
+nothing half-done; a stamp beside them says what they were made from and how long each
+is, so that what was cut short, changed or deleted since then is found and made anew.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 STAMP = "stamp.json"
 
 
-def complete(target: Path, made_from: Mapping[str, object],
-             write: Callable[[Path], None]) -> list[Path]:
-    """The files of target, made by write(folder) unless they are there, in order of name.
+class DataError(Exception):
+    """The lectures' data cannot be made, or are not there; the text says what to do."""
 
-    made_from says what they are made from (version, size, seed: what JSON can hold); files
-    that were made from something else, a missing one and one of another length than it had
-    make the whole folder anew.  Raises OSError if it cannot be written.
+
+def complete(folder: Path, made_from: Mapping[str, Any],
+             write: Callable[[Path], None]) -> list[Path]:
+    """Let write(folder) make the files, unless they are there; return them, by name.
+
+    made_from (what JSON can hold) is everything that decides what the files hold: if it
+    is not what the stamp says, or a file is missing or has another length, all are made
+    again, and a line on stderr says why.  Raises DataError if the folder cannot be
+    written; what write() raises is passed on.
     """
-    lengths = _lengths(target, made_from)
-    if lengths is None:
-        # Made aside and moved into place: an interrupted run leaves nothing half-done.
-        aside = target.with_name(f".{target.name}.{os.getpid()}")
+    trouble = problem(folder, made_from)
+    if trouble is None:
+        return files(folder)
+    if folder.exists():
+        print(f"{folder}: {trouble}; making it again", file=sys.stderr)
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
@@ -30,20 +45,39 @@ def complete(target: Path, made_from: Mapping[str, object],
             lengths = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
             stamp = {"made_from": made_from, "bytes": lengths}
             (aside / STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
-            shutil.rmtree(target, ignore_errors=True)
-            aside.replace(target)
+            if folder.exists():
+                shutil.rmtree(folder)
+            aside.replace(folder)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-    return [target / name for name in lengths]
+    except OSError as error:
+        raise DataError(f"the lectures' data cannot be written to {folder} "
+                        f"({error.strerror or error}): free some space or make the folder "
+                        "writable, or choose another with LECTURE_DATA=folder") from error
+    return files(folder)
 
 
-def _lengths(target: Path, made_from: Mapping[str, object]) -> dict[str, int] | None:
-    """Name and length of the files of a complete folder; None if anything is not right."""
+def files(folder: Path) -> list[Path]:
+    """The files of a whole folder, in the order of their names."""
+    return [folder / name for name in _stamp(folder)["bytes"]]
+
+
+def problem(folder: Path, made_from: Mapping[str, Any]) -> str | None:
+    """What is wrong with the folder, in a few words; None if it is whole and up to date."""
     try:
-        stamp = json.loads((target / STAMP).read_text(encoding="utf-8"))
-        lengths: dict[str, int] = stamp["bytes"]
-        right = stamp["made_from"] == made_from and all(
-            (target / name).stat().st_size == length for name, length in lengths.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return lengths if right else None
+        stamp = _stamp(folder)
+        lengths, was = stamp["bytes"], stamp["made_from"]
+        for name, length in lengths.items():
+            found = (folder / name).stat().st_size
+            if found != length:
+                return f"{name} has {found:,} bytes instead of {length:,}"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing" if folder.exists() else "it is missing"
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return f"{STAMP} is damaged"
+    # Through JSON, as the stamp went: a tuple is a list there.
+    return None if was == json.loads(json.dumps(made_from)) else "it is of another version"
+
+
+def _stamp(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / STAMP).read_text(encoding="utf-8"))

@@ -40,7 +40,7 @@ def make(root: Path | str | None = None, size: str = "small", seed: int = SEED) 
         raise ValueError(f"size must be one of {sorted(ROWS)}, not {size!r}")
     base = Path(root) if root is not None else HERE / "data"
     made_from = {"version": VERSION, "seed": seed, "rows": ROWS[size]}
-    return data_folder.complete(base / f"{size}-houses", made_from,
+    return data_folder.complete(base / size / "houses", made_from,
                                 lambda folder: _write(folder, ROWS[size], seed))[0]
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import data_folder
 import numpy as np
-from data_store import make_folder
 from PIL import Image
 
 VERSION = 1
@@ -46,7 +46,7 @@ def make(root: Path, size: str, seed: int = SEED) -> list[Path]:
             _as_image(draw(height, width, rng), mode).save(
                 folder / f"xray_{number:04}.png", compress_level=1)
 
-    return make_folder(root / size / "images", made_from, write)
+    return data_folder.complete(root / size / "images", made_from, write)
 
 
 def draw(height: int, width: int, rng: np.random.Generator) -> np.ndarray:

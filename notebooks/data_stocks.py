@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import data_folder
 import numpy as np
-from data_store import make_folder
 
 # Raise it when the files would come out different: old ones are then made anew.
 VERSION = 2
@@ -68,8 +68,8 @@ def make(root: Path, size: str, seed: int = SEED) -> tuple[list[Path], list[Path
             _write(folder, bars.symbol, "date", days, bars.open[:, 0], bars.high.max(axis=1),
                    bars.low.min(axis=1), bars.close[:, -1], bars.volume.sum(axis=1))
 
-    return (make_folder(root / size / "stocks", made_from, minutely),
-            make_folder(root / size / "daily", made_from, daily))
+    return (data_folder.complete(root / size / "stocks", made_from, minutely),
+            data_folder.complete(root / size / "daily", made_from, daily))
 
 
 def closest_pair(size: str = "small", seed: int = SEED) -> tuple[str, str]:

@@ -51,7 +51,7 @@ def make(root: Path | str | None = None, size: str = "small", seed: int = SEED) 
         raise ValueError(f"size must be one of {sorted(SIZES)}, not {size!r}")
     base = Path(root) if root is not None else HERE / "data"
     made_from = {"version": VERSION, "seed": seed, **asdict(SIZES[size])}
-    return data_folder.complete(base / f"{size}-texts", made_from,
+    return data_folder.complete(base / size / "texts", made_from,
                                 lambda folder: _write(folder, SIZES[size], seed))
 
 

@@ -17,10 +17,12 @@ import time
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import data_houses
 import data_images
 import data_stocks
+import data_texts
+from data_folder import DataError
 from data_stocks import MINUTES, closest_pair
-from data_store import DataError
 
 __all__ = ["MINUTES", "SIZES", "Data", "DataError", "closest_pair", "make"]
 
@@ -34,11 +36,14 @@ class Data:
 
     stocks: JSON lines, a file per symbol, a line per minute; daily: a line per day.
     images: PNG, of different sizes and modes.
+    houses: one CSV table (a list of one); texts: words to count.
     """
 
     stocks: list[Path]
     daily: list[Path]
     images: list[Path]
+    houses: list[Path]
+    texts: list[Path]
 
 
 def make(size: str = "small", root: Path | str | None = None) -> Data:
@@ -53,7 +58,8 @@ def make(size: str = "small", root: Path | str | None = None) -> Data:
         raise ValueError(f"size must be one of {list(SIZES)}, not {size!r}")
     base = Path(root or os.environ.get("LECTURE_DATA") or HERE / "data").absolute()
     stocks, daily = data_stocks.make(base, size)
-    return Data(stocks, daily, data_images.make(base, size))
+    return Data(stocks, daily, data_images.make(base, size), [data_houses.make(base, size)],
+                data_texts.make(base, size))
 
 
 def main() -> int:
