@@ -91,8 +91,8 @@ def serve(connection: Any) -> None:
 def _calls() -> dict[str, Callable[[], Any]]:
     return {
         "simple": lambda: (echo, (1,), {}),
-        "pickled": lambda: (echo, ([1],), {}),
-        "args": lambda: ([1],),
+        "pickled": lambda: (echo, ({1},), {}),
+        "args": lambda: ({1},),
         "dict": lambda: (add, dictionary(), {}),
         "frame": lambda: (echo, (frame(1),), {}),
     }

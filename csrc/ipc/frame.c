@@ -37,9 +37,8 @@ no_memory(void)
     return CF_SYSTEM;
 }
 
-/* Room for `size` more own bytes. */
-static cf_status
-frame_grow(cf_frame *f, size_t size)
+cf_status
+cf_frame_grow(cf_frame *f, size_t size)
 {
     size_t room = f->room < 512 ? 1024 : f->room + f->room / 2;
     if (size > SIZE_MAX / 2 - f->used) {
@@ -60,16 +59,10 @@ frame_grow(cf_frame *f, size_t size)
     return CF_OK;
 }
 
-static inline cf_status
-frame_reserve(cf_frame *f, size_t size)
-{
-    return f->room - f->used >= size ? CF_OK : frame_grow(f, size);
-}
-
 cf_status
 cf_frame_append(cf_frame *f, const void *data, size_t size)
 {
-    cf_status status = frame_reserve(f, size);
+    cf_status status = cf_frame_reserve(f, size);
     if (status == CF_OK && size != 0) {
         memcpy(f->own + f->used, data, size);
         f->used += size;
@@ -122,81 +115,21 @@ cf_frame_next(const cf_frame *f, cf_frame_cursor *cursor, const void **data, uin
 
 /* ---- values ---- */
 
-/* A value begins with its tag: its kind, and for an int the number of its bytes. */
-#define TAG_INT1 (CF_VALUE_KINDS + 0)
-#define TAG_INT2 (CF_VALUE_KINDS + 1)
-#define TAG_INT4 (CF_VALUE_KINDS + 2)
+/* A value begins with its tag: its kind, and whether it is a kept text (frame.h writes
+   the ones that are always short). */
+#define TAG_KEPT 0x80u
 #define LONG_LENGTH 255
 
-cf_status
-cf_frame_constant(cf_frame *f, unsigned kind)
-{
-    cf_status status = frame_reserve(f, 1);
-    if (status == CF_OK) {
-        f->own[f->used++] = (char)kind;
-    }
-    return status;
-}
-
-/* A tag and `size` bytes of a number. */
+/* A tag and a length. */
 static cf_status
-frame_number(cf_frame *f, unsigned tag, const void *number, size_t size)
+frame_length(cf_frame *f, unsigned tag, uint64_t length)
 {
-    cf_status status = frame_reserve(f, 9);
-    if (status == CF_OK) {
-        char *at = f->own + f->used;
-        *at = (char)tag;
-        memcpy(at + 1, number, size);
-        f->used += 1 + size;
-    }
-    return status;
-}
-
-cf_status
-cf_frame_int(cf_frame *f, int64_t value)
-{
-    if (value == (int8_t)value) {
-        int8_t number = (int8_t)value;
-        return frame_number(f, TAG_INT1, &number, 1);
-    }
-    if (value == (int16_t)value) {
-        int16_t number = (int16_t)value;
-        return frame_number(f, TAG_INT2, &number, 2);
-    }
-    if (value == (int32_t)value) {
-        int32_t number = (int32_t)value;
-        return frame_number(f, TAG_INT4, &number, 4);
-    }
-    return frame_number(f, CF_VALUE_INT, &value, 8);
-}
-
-cf_status
-cf_frame_float(cf_frame *f, double value)
-{
-    return frame_number(f, CF_VALUE_FLOAT, &value, 8);
-}
-
-cf_status
-cf_frame_same(cf_frame *f, unsigned index)
-{
-    uint8_t number = (uint8_t)index;
-    return frame_number(f, CF_VALUE_SAME, &number, 1);
-}
-
-cf_status
-cf_frame_text(cf_frame *f, unsigned kind, const void *data, uint64_t length)
-{
-    unsigned unit = cf_value_unit(kind);
-    if (length > (UINT64_MAX >> 2) / unit) {
-        return no_memory();
-    }
-    uint64_t size = length * unit;
-    cf_status status = frame_reserve(f, 10);
+    cf_status status = cf_frame_reserve(f, 10);
     if (status != CF_OK) {
         return status;
     }
     char *at = f->own + f->used;
-    at[0] = (char)kind;
+    at[0] = (char)tag;
     if (length < LONG_LENGTH) {
         at[1] = (char)length;
         f->used += 2;
@@ -206,8 +139,49 @@ cf_frame_text(cf_frame *f, unsigned kind, const void *data, uint64_t length)
         memcpy(at + 2, &length, 8);
         f->used += 10;
     }
-    return size < CF_FRAME_APART ? cf_frame_append(f, data, (size_t)size)
-                                 : cf_frame_refer(f, data, size);
+    return CF_OK;
+}
+
+cf_status
+cf_frame_same(cf_frame *f, uint64_t index)
+{
+    return frame_length(f, CF_VALUE_SAME, index);
+}
+
+cf_status
+cf_frame_container(cf_frame *f, unsigned kind, uint64_t count)
+{
+    return frame_length(f, kind, count);
+}
+
+static cf_status
+frame_text(cf_frame *f, unsigned kind, bool kept, const void *data, uint64_t length,
+           uint64_t apart)
+{
+    unsigned unit = cf_value_unit(kind);
+    if (length > (UINT64_MAX >> 2) / unit) {
+        return no_memory();
+    }
+    uint64_t size = length * unit;
+    cf_status status = frame_length(f, kind | (kept ? TAG_KEPT : 0), length);
+    if (status != CF_OK) {
+        return status;
+    }
+    return size < apart ? cf_frame_append(f, data, (size_t)size)
+                        : cf_frame_refer(f, data, size);
+}
+
+cf_status
+cf_frame_text(cf_frame *f, unsigned kind, bool kept, const void *data, uint64_t length)
+{
+    return frame_text(f, kind, kept, data, length, UINT64_MAX);
+}
+
+cf_status
+cf_frame_lasting_text(cf_frame *f, unsigned kind, bool kept, const void *data,
+                      uint64_t length)
+{
+    return frame_text(f, kind, kept, data, length, CF_FRAME_APART);
 }
 
 /* ---- reading values ---- */
@@ -217,8 +191,7 @@ cf_reader_init(cf_reader *r, const void *frame, uint64_t size)
 {
     r->at = frame;
     r->end = r->at + size;
-    r->count = 0;
-    r->texts = 0;
+    r->kept = 0;
 }
 
 static inline uint64_t
@@ -275,76 +248,75 @@ reader_int(cf_reader *r, unsigned size, int64_t *value)
 }
 
 static cf_status
-reader_text(cf_reader *r, cf_value *value)
+reader_length(cf_reader *r, uint64_t *length)
 {
     if (reader_left(r) < 1) {
         return CF_CORRUPT;
     }
-    uint64_t length = *r->at++;
-    if (length == LONG_LENGTH) {
-        if (reader_number(r, &length, 8) != CF_OK || length < LONG_LENGTH) {
-            return CF_CORRUPT;
-        }
-    }
+    *length = *r->at++;
+    return *length != LONG_LENGTH
+           || (reader_number(r, length, 8) == CF_OK && *length >= LONG_LENGTH)
+           ? CF_OK : CF_CORRUPT;
+}
+
+static cf_status
+reader_text(cf_reader *r, cf_value *value)
+{
+    uint64_t length;
     unsigned unit = cf_value_unit(value->kind);
-    if (length > reader_left(r) / unit) {
+    if (reader_length(r, &length) != CF_OK || length > reader_left(r) / unit) {
         return CF_CORRUPT;
     }
     value->as.text.data = r->at;
     value->as.text.length = length;
     value->as.text.bytes = length * unit;
     r->at += length * unit;
-    r->texts |= (uint64_t)1 << r->count;
+    r->kept += value->kept;
     return CF_OK;
 }
 
+/* An item has at least one byte. */
 static cf_status
-reader_same(cf_reader *r, cf_value *value)
+reader_container(cf_reader *r, cf_value *value)
 {
-    uint8_t index;
-    if (reader_number(r, &index, 1) != CF_OK || index >= r->count
-        || !(r->texts >> index & 1))
-    {
-        return CF_CORRUPT;
-    }
-    value->as.same = index;
-    return CF_OK;
+    unsigned least = value->kind == CF_VALUE_DICT ? 2 : 1;
+    return reader_length(r, &value->as.count) == CF_OK
+           && value->as.count <= reader_left(r) / least ? CF_OK : CF_CORRUPT;
 }
 
 cf_status
 cf_reader_next(cf_reader *r, cf_value *value)
 {
-    if (r->at == r->end || r->count == CF_FRAME_VALUES) {
+    if (r->at == r->end) {
         return CF_CORRUPT;
     }
-    cf_status status = CF_OK;
     unsigned tag = *r->at++;
-    value->kind = tag;
-    switch (tag) {
+    value->kind = tag & ~TAG_KEPT;
+    value->kept = (tag & TAG_KEPT) != 0;
+    if (value->kept && !cf_value_is_text(value->kind)) {
+        return CF_CORRUPT;
+    }
+    switch (value->kind) {
     case CF_VALUE_NONE: case CF_VALUE_TRUE: case CF_VALUE_FALSE:
-        break;
-    case TAG_INT1: case TAG_INT2: case TAG_INT4:
+        return CF_OK;
+    case CF_VALUE_INT1: case CF_VALUE_INT2: case CF_VALUE_INT4:
         value->kind = CF_VALUE_INT;
-        status = reader_int(r, 1u << (tag - TAG_INT1), &value->as.integer);
-        break;
+        return reader_int(r, 1u << (tag - CF_VALUE_INT1), &value->as.integer);
     case CF_VALUE_INT:
-        status = reader_int(r, 8, &value->as.integer);
-        break;
+        return reader_int(r, 8, &value->as.integer);
     case CF_VALUE_FLOAT:
-        status = reader_number(r, &value->as.real, 8);
-        break;
+        return reader_number(r, &value->as.real, 8);
     case CF_VALUE_BYTES: case CF_VALUE_ASCII: case CF_VALUE_LATIN:
     case CF_VALUE_UCS2: case CF_VALUE_UCS4:
-        status = reader_text(r, value);
-        break;
+        return reader_text(r, value);
     case CF_VALUE_SAME:
-        status = reader_same(r, value);
-        break;
+        return reader_length(r, &value->as.same) == CF_OK && value->as.same < r->kept
+               ? CF_OK : CF_CORRUPT;
+    case CF_VALUE_TUPLE: case CF_VALUE_LIST: case CF_VALUE_DICT:
+        return reader_container(r, value);
     default:
-        status = CF_CORRUPT;
+        return CF_CORRUPT;
     }
-    r->count++;
-    return status;
 }
 
 cf_status

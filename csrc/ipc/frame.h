@@ -2,13 +2,14 @@
 
    Two kinds of content, never mixed in one frame:
 
-     values    one after the other, each a tag and what belongs to it
+     values    one after the other, each a tag and what belongs to it; a container's items
+               come behind it, those of a dict as key, value, key, value
      a pickle, and behind it, if some of its buffers travel apart, a table of where they
                are: entries of CF_TABLE_ENTRY bytes, then their number and a magic word
                (CF_TABLE_END bytes)
 
-   Numbers are in the order of bytes of the machine: a frame never leaves it.  Lengths are
-   one byte, or 255 and eight bytes.
+   Numbers are in the order of bytes of the machine: a frame never leaves it.  Lengths,
+   counts and numbers of texts are one byte, or 255 and eight bytes.
 
    What is written is gathered: small things are copied into the frame's own bytes, large
    ones stay where they are and are only referred to (`pieces`), so that who puts the frame
@@ -19,6 +20,8 @@
    whatever a writer here cannot have written. */
 #ifndef CF_IPC_FRAME_H
 #define CF_IPC_FRAME_H
+
+#include <string.h>
 
 #include "ipc/segment.h"
 
@@ -59,6 +62,14 @@ cf_frame_size(const cf_frame *f)
    beginning of what was to be appended, and good for nothing but cf_frame_clear(). */
 cf_status cf_frame_append(cf_frame *f, const void *data, size_t size);
 cf_status cf_frame_refer(cf_frame *f, const void *data, uint64_t size);
+/* Make room for `size` more own bytes, where there is none. */
+cf_status cf_frame_grow(cf_frame *f, size_t size);
+
+static inline cf_status
+cf_frame_reserve(cf_frame *f, size_t size)
+{
+    return f->room - f->used >= size ? CF_OK : cf_frame_grow(f, size);
+}
 
 /* Go through the finished frame from its beginning: *at is 0 at first, and true means
    that *data and *size are the next part of it. */
@@ -77,9 +88,17 @@ enum {
     /* Texts: a length in units, then the units.  Strings as CPython has them, in the
        narrowest kind; thus lone surrogates pass. */
     CF_VALUE_BYTES, CF_VALUE_ASCII, CF_VALUE_LATIN, CF_VALUE_UCS2, CF_VALUE_UCS4,
-    CF_VALUE_SAME,              /* the number of an earlier text: the same object */
+    CF_VALUE_SAME,              /* the number of an earlier kept text: the same object */
+    CF_VALUE_INT1, CF_VALUE_INT2, CF_VALUE_INT4,    /* only as tags: short ints */
+    CF_VALUE_TUPLE, CF_VALUE_LIST, CF_VALUE_DICT,   /* the number of items, of pairs */
     CF_VALUE_KINDS,
 };
+
+static inline bool
+cf_value_is_container(unsigned kind)
+{
+    return kind >= CF_VALUE_TUPLE && kind <= CF_VALUE_DICT;
+}
 
 static inline bool
 cf_value_is_text(unsigned kind)
@@ -94,27 +113,84 @@ cf_value_unit(unsigned kind)
     return kind == CF_VALUE_UCS2 ? 2 : kind == CF_VALUE_UCS4 ? 4 : 1;
 }
 
-cf_status cf_frame_constant(cf_frame *f, unsigned kind);        /* NONE, TRUE, FALSE */
-cf_status cf_frame_int(cf_frame *f, int64_t value);
-cf_status cf_frame_float(cf_frame *f, double value);
-/* `data` must stay until the frame is cleared. */
-cf_status cf_frame_text(cf_frame *f, unsigned kind, const void *data, uint64_t length);
-cf_status cf_frame_same(cf_frame *f, unsigned index);
+/* NONE, TRUE, FALSE */
+static inline cf_status
+cf_frame_constant(cf_frame *f, unsigned kind)
+{
+    cf_status status = cf_frame_reserve(f, 1);
+    if (status == CF_OK) {
+        f->own[f->used++] = (char)kind;
+    }
+    return status;
+}
 
-#define CF_FRAME_VALUES 64      /* in one frame, at most: indices of texts are checked */
+/* A tag and the `size` bytes of a number.  Inline, for a list may have a million. */
+static inline void
+cf_frame_number(cf_frame *f, unsigned tag, const void *number, size_t size)
+{
+    char *at = f->own + f->used;
+    *at = (char)tag;
+    memcpy(at + 1, number, size);
+    f->used += 1 + size;
+}
+
+static inline cf_status
+cf_frame_int(cf_frame *f, int64_t value)
+{
+    int8_t one = (int8_t)value;
+    int16_t two = (int16_t)value;
+    int32_t four = (int32_t)value;
+    cf_status status = cf_frame_reserve(f, 9);
+    if (status != CF_OK) {
+        return status;
+    }
+    if (value == one) {
+        cf_frame_number(f, CF_VALUE_INT1, &one, 1);
+    }
+    else if (value == two) {
+        cf_frame_number(f, CF_VALUE_INT2, &two, 2);
+    }
+    else if (value == four) {
+        cf_frame_number(f, CF_VALUE_INT4, &four, 4);
+    }
+    else {
+        cf_frame_number(f, CF_VALUE_INT, &value, 8);
+    }
+    return CF_OK;
+}
+
+static inline cf_status
+cf_frame_float(cf_frame *f, double value)
+{
+    cf_status status = cf_frame_reserve(f, 9);
+    if (status == CF_OK) {
+        cf_frame_number(f, CF_VALUE_FLOAT, &value, 8);
+    }
+    return status;
+}
+
+/* `kept`: the text gets the next number, and may come again as the same object. */
+cf_status cf_frame_text(cf_frame *f, unsigned kind, bool kept, const void *data,
+                        uint64_t length);
+/* The same, for `data` that must stay until the frame is cleared: it may be referred to. */
+cf_status cf_frame_lasting_text(cf_frame *f, unsigned kind, bool kept, const void *data,
+                                uint64_t length);
+cf_status cf_frame_same(cf_frame *f, uint64_t index);
+cf_status cf_frame_container(cf_frame *f, unsigned kind, uint64_t count);
 
 typedef struct {
     const unsigned char *at, *end;
-    uint32_t count;             /* values so far */
-    uint64_t texts;             /* bit i: value i was a text */
+    uint64_t kept;              /* texts so far that have a number */
 } cf_reader;
 
 typedef struct {
     unsigned kind;
+    bool kept;                  /* of a text */
     union {
         int64_t integer;
         double real;
-        uint32_t same;
+        uint64_t same;          /* less than the number of kept texts before it */
+        uint64_t count;         /* so many items, or pairs, could be in the rest */
         struct {
             const void *data;   /* in the frame, not aligned */
             uint64_t length, bytes;

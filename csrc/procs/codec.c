@@ -1,6 +1,7 @@
 /* The codec: where frames and buffers lie, and what of them is freed when.  What is in a
    frame is the business of simple.c and pickle.c. */
 #include "procs/pickle_sink.h"
+#include "procs/simple.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -406,8 +407,8 @@ cf_encode_call(cf_codec *codec, PyObject *fn, PyObject *const *args, size_t narg
     if (kwnames != NULL && PyTuple_GET_SIZE(kwnames) == 0) {
         kwnames = NULL;
     }
-    if (fn == NULL && kwnames == NULL && nargs <= CF_SIMPLE_ARGS) {
-        int simple = cf_simple_encode(codec, args, nargs, message);
+    if (fn == NULL && nargs <= CF_SIMPLE_ARGS) {
+        int simple = cf_simple_encode(codec, args, nargs, kwnames, message);
         if (simple != 0) {
             return simple < 0 ? -1 : 0;
         }
@@ -423,7 +424,7 @@ cf_encode_call(cf_codec *codec, PyObject *fn, PyObject *const *args, size_t narg
 
 static int
 call_from_simple(cf_codec *codec, const cf_received *received, size_t count,
-                 cf_received_call *call)
+                 bool keywords, cf_received_call *call)
 {
     if (count > CF_SIMPLE_ARGS) {
         cf_codec_corrupt(codec);
@@ -431,7 +432,19 @@ call_from_simple(cf_codec *codec, const cf_received *received, size_t count,
     }
     call->args = call->space + 1;
     call->nargs = count;
-    return cf_simple_decode(codec, received, count, call->args);
+    if (cf_simple_decode(codec, received, count + keywords, call->args) < 0) {
+        call->nargs = 0;
+        return -1;
+    }
+    if (keywords) {
+        call->kwargs = call->args[count];
+        if (!PyDict_CheckExact(call->kwargs)) {
+            cf_received_call_clear(call);
+            cf_codec_corrupt(codec);
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* Take a pickled call apart; steals `object`. */
@@ -480,7 +493,8 @@ cf_decode_call(cf_codec *codec, const cf_slot *copy, cf_received_call *call)
     }
     int r = -1;
     if (copy->codec == CF_CODEC_SIMPLE) {
-        r = call_from_simple(codec, &received, copy->count, call);
+        r = call_from_simple(codec, &received, copy->count,
+                             (copy->flags & CF_CALL_WITH_KWARGS) != 0, call);
     }
     else if (copy->codec == CF_CODEC_PICKLE) {
         PyObject *object = cf_pickle_decode(codec, &received, copy->flags);
@@ -529,7 +543,7 @@ cf_received_call_clear(cf_received_call *call)
 int
 cf_encode_result(cf_codec *codec, PyObject *value, cf_message *message)
 {
-    int simple = cf_simple_encode(codec, &value, 1, message);
+    int simple = cf_simple_encode(codec, &value, 1, NULL, message);
     if (simple != 0) {
         return simple < 0 ? -1 : 0;
     }

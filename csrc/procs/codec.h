@@ -4,15 +4,17 @@
    (ipc/frame.h), lie in the slot if they are few, else in a block of the sender's arena,
    else (arena full) in a spill.
 
-       CF_CODEC_SIMPLE     None, bool, int, float, str, bytes of exactly these types, one
-                           after the other, each with a tag; a str or bytes object that
-                           comes again is a reference to the first (f(a, a) keeps `is`)
+       CF_CODEC_SIMPLE     None, bool, int, float, str, bytes, and tuples, lists and dicts
+                           of these, of exactly these types, one after the other, each
+                           with a tag; a str or bytes object that comes again is a
+                           reference to the first (f(a, a) keeps `is`)
        CF_CODEC_PICKLE     everything else: a pickle of protocol 5, then, if any buffer
                            travels apart, a table of buffers
 
    A call's message holds its positional arguments (SIMPLE: slot.count of them; pickled:
-   their tuple, or the only one itself), or a pickled (args, kwargs), or, where the
-   function has no definition, a pickled (args, kwargs or None, fn).  A result's message
+   their tuple, or the only one itself), or those and a dict of keyword arguments (pickled:
+   (args, kwargs)), or, where the function has no definition, a pickled (args, kwargs or
+   None, fn).  A result's message
    holds one value, or one exception.
 
    Buffers of 64 KiB and more (cf_codec.threshold) do not travel in the pickle: each is
@@ -46,7 +48,7 @@ enum { CF_CODEC_NONE = 0, CF_CODEC_SIMPLE, CF_CODEC_PICKLE };
 
 /* slot.flags */
 #define CF_CALL_WITH_FN 1u          /* pickled (args, kwargs or None, fn) */
-#define CF_CALL_WITH_KWARGS 2u      /* pickled (args, kwargs) */
+#define CF_CALL_WITH_KWARGS 2u      /* pickled (args, kwargs); SIMPLE: a dict, last */
 #define CF_CALL_WITH_ONE 4u         /* the pickle is of the only argument */
 #define CF_WITH_BUFFERS 8u          /* a table of buffers is behind the pickle */
 
@@ -99,7 +101,7 @@ typedef struct {
     size_t nargs;
     PyObject *kwargs;               /* dict (new) or NULL */
     PyObject *tuple;                /* who holds the arguments, if not `space` */
-    PyObject *space[1 + CF_SIMPLE_ARGS];
+    PyObject *space[1 + CF_SIMPLE_ARGS + 1];    /* before: for the callee; behind: kwargs */
 } cf_received_call;
 
 /* A message that cannot be is a RuntimeError (BrokenProcessPool, if that is known); other

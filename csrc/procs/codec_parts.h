@@ -1,5 +1,5 @@
-/* What the parts of the codec share: codec.c (places of frames, blocks), simple.c
-   (values), pickle.c and pickle_sink.c (everything else), shared_buffer.c.  For nobody
+/* What the parts of the codec share: codec.c (places of frames, blocks), simple.c and
+   simple_read.c (values), pickle.c and pickle_sink.c (everything else), shared_buffer.c.  For nobody
    else. */
 #ifndef CF_PROCS_CODEC_PARTS_H
 #define CF_PROCS_CODEC_PARTS_H
@@ -82,15 +82,6 @@ bool cf_codec_foreign(const cf_codec *codec, const cf_place *place);
 
 /* Sets the exception for what a writer cannot have written; always NULL. */
 PyObject *cf_codec_corrupt(cf_codec *codec);
-
-/* ---- simple.c ---- */
-
-/* 1; 0: not all are simple, nothing was done; -1 with an exception. */
-int cf_simple_encode(cf_codec *codec, PyObject *const *values, size_t count,
-                     cf_message *message);
-/* `count` values (new references).  0, or -1 with an exception and none of them. */
-int cf_simple_decode(cf_codec *codec, const cf_received *received, size_t count,
-                     PyObject **values);
 
 /* ---- pickle.c ---- */
 

@@ -46,4 +46,11 @@ PyErr_SetRaisedException(PyObject *exc)     /* steals */
 #  define CF_UNTRACK_PENDING 1
 #endif
 
+/* As long as no Python code runs, no other thread changes a list or a dict. */
+#ifdef Py_GIL_DISABLED
+#  define CF_CONTAINERS_STAY 0
+#else
+#  define CF_CONTAINERS_STAY 1
+#endif
+
 #endif

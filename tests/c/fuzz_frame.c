@@ -63,9 +63,12 @@ write_value(cf_frame *f, const cf_value *v)
         return cf_frame_float(f, v->as.real);
     case CF_VALUE_SAME:
         return cf_frame_same(f, v->as.same);
+    case CF_VALUE_TUPLE: case CF_VALUE_LIST: case CF_VALUE_DICT:
+        return cf_frame_container(f, v->kind, v->as.count);
     default:
         require(cf_value_is_text(v->kind), "a value of an unknown kind");
-        return cf_frame_text(f, v->kind, v->as.text.data, v->as.text.length);
+        return cf_frame_lasting_text(f, v->kind, v->kept, v->as.text.data,
+                                     v->as.text.length);
     }
 }
 
@@ -79,18 +82,20 @@ try_values(const uint8_t *data, size_t size)
     cf_frame_init(&f, given, sizeof(given));
     cf_reader_init(&reader, data, size);
     bool all = true;
-    uint64_t texts = 0;
+    uint64_t kept = 0;
     while (cf_reader_end(&reader) != CF_OK) {
         if (cf_reader_next(&reader, &value) != CF_OK) {
             all = false;
             break;
         }
         require(reader.at <= reader.end, "the reader went beyond the frame");
-        require(reader.count <= CF_FRAME_VALUES, "too many values");
-        require(value.kind != CF_VALUE_SAME || texts >> value.as.same & 1, "no text");
+        uint64_t left = (uint64_t)(reader.end - reader.at);
+        require(value.kind != CF_VALUE_SAME || value.as.same < kept, "no text");
+        require(!value.kept || cf_value_is_text(value.kind), "a number for no text");
+        require(!cf_value_is_container(value.kind) || value.as.count <= left, "no items");
         require(write_value(&f, &value) == CF_OK, "no memory");
         if (cf_value_is_text(value.kind)) {
-            texts |= (uint64_t)1 << (reader.count - 1);
+            kept += value.kept;
             unsigned unit = cf_value_unit(value.kind);
             require(value.as.text.bytes == value.as.text.length * unit, "wrong size");
             /* As a string is read: into memory of its own. */
@@ -299,7 +304,8 @@ mutate_once(void)
         current[at] = (uint8_t)below(256);
         break;
     case 2:
-        current[at] = (uint8_t)below(14);       /* a tag, or the length of a short text */
+        /* A tag, or the length of something short. */
+        current[at] = (uint8_t)(below(CF_VALUE_KINDS) | (below(4) == 0 ? 0x80 : 0));
         break;
     case 3:
         put(at, &numbers[below(sizeof(numbers) / 8)], (size_t)1 << below(4));
@@ -336,7 +342,7 @@ mutate_once(void)
         break;
     default:                                    /* more at the end */
         for (uint32_t more = 1 + below(12); more > 0 && current_size < INPUT_MAX; more--) {
-            current[current_size++] = (uint8_t)below(below(2) ? 256 : 14);
+            current[current_size++] = (uint8_t)below(below(2) ? 256 : CF_VALUE_KINDS);
         }
     }
 }
