@@ -11,6 +11,7 @@ from __future__ import annotations
 import html
 import importlib
 import math
+import operator
 import os
 import re
 import sys
@@ -167,13 +168,16 @@ class Lab:
 
     def compare(self, label: str, parallel: Callable[[ModuleType], Any],
                 sequential: Callable[[], Any] | None = None, *, ideal: float | None = None,
-                note: str = "", show: bool = True) -> Measured:
+                note: str = "", show: bool = True, enough: float = ENOUGH,
+                equal: Callable[[Any, Any], Any] = operator.eq) -> Measured:
         """Time sequential() and parallel(module) for every engine, in turn; keep and return.
 
         Short work is measured in several rounds, and of each way the shortest counts: the
         one that other programs disturbed least.  Times are in seconds.  `ideal` is the
-        speed-up that could be had at best here.  What the functions return must be equal:
-        an AssertionError says which engine answered otherwise.
+        speed-up that could be had at best here.  After `enough` seconds no further round
+        is begun, but there are two of short work.  What the functions return must be equal
+        (arrays: equal=np.array_equal): an AssertionError says which engine answered
+        otherwise.
         """
         ways: dict[str, Callable[[], Any]] = {} if sequential is None else {
             "sequential": sequential}
@@ -183,7 +187,7 @@ class Lab:
         started, rounds = time.perf_counter(), 0
         # One more round also if the first was held up, which shows in two ways.
         while rounds == 0 or (rounds < MOST_ROUNDS and (
-                time.perf_counter() - started < ENOUGH
+                time.perf_counter() - started < enough
                 or (rounds < 2 and min(row.wall.values()) < ENOUGH)
                 or (rounds < 3 and row.impossible()))):
             answers = {}
@@ -194,7 +198,8 @@ class Lab:
                     row.wall[way], row.busy[way] = clock.wall, clock.busy
             first = next(iter(answers))
             for way, answer in answers.items():
-                assert answer == answers[first], f"{label}: {way} and {first} disagree"
+                assert equal(answer, answers[first]), (
+                    f"{label}: {way} and {first} disagree")
             rounds += 1
         self.measured[label] = row
         if show:

@@ -85,7 +85,8 @@ def execute(notebook: NotebookNode, times: int) -> str:
     specs = _ThisInterpreter()
     client = NotebookClient(
         notebook, km=AsyncKernelManager(kernel_spec_manager=specs, kernel_name="python3"),
-        timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(HERE)}})
+        timeout=CELL_TIMEOUT, resources={"metadata": {"path": str(HERE)}},
+        coalesce_streams=True)      # a progress bar is one line, as it is on the screen
     # A reader's own IPython start-up files must not decide what the lecture shows.
     with tempfile.TemporaryDirectory() as profile:
         env = {**os.environ, "IPYTHONDIR": profile, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
