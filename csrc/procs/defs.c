@@ -305,28 +305,6 @@ cf_defs_free(cf_defs *defs)
     PyMem_Free(defs);
 }
 
-int
-cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg)
-{
-    for (uint32_t i = 0; i < SPACE; i++) {
-        entry *e = defs->table[i];
-        if (e == NULL) {
-            continue;
-        }
-        if (e->ref == NULL) {
-            Py_VISIT(e->fn);
-        }
-        Py_VISIT(e->survey);
-        if (e->checks != NULL) {
-            int r = cf_checks_traverse(e->checks, visit, arg);
-            if (r != 0) {
-                return r;
-            }
-        }
-    }
-    return 0;
-}
-
 /* ---- describing ---- */
 
 /* What describe() says; all but `checks` belongs to `whole`. */

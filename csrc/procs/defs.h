@@ -41,7 +41,6 @@ typedef struct cf_definition {
 
 cf_defs *cf_defs_new(cf_state *st, cf_segment *seg, cf_codec *codec);
 void cf_defs_free(cf_defs *defs);
-int cf_defs_traverse(cf_defs *defs, visitproc visit, void *arg);
 
 /* The definition of `fn` as of now, held for one task in `*out`; NULL there if it has
    none (an instance with state, a partial object, a bound method, arena full): then it

@@ -206,6 +206,24 @@ pool_py_open(PyObject *self, PyObject *args)
 }
 
 static PyObject *
+pool_py_freeze(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_procpool *pool = pool_of(self);
+    return pool == NULL ? NULL : PyBool_FromLong(cf_defs_freeze(pool->defs));
+}
+
+static PyObject *
+pool_py_thaw(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_procpool *pool = pool_of(self);
+    if (pool == NULL) {
+        return NULL;
+    }
+    cf_defs_thaw(pool->defs);
+    Py_RETURN_NONE;
+}
+
+static PyObject *
 pool_py_engine(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cf_procpool *pool = pool_of(self);
@@ -512,6 +530,12 @@ static PyMethodDef pool_methods[] = {
      "_engine($self, /)\n--\n\nThe ProcessEngine of this pool.")},
     {"_open", pool_py_open, METH_VARARGS, PyDoc_STR(
      "_open($self, max_workers, threshold, /)\n--\n\nMake the shared memory.")},
+    {"_freeze", pool_py_freeze, METH_NOARGS, PyDoc_STR(
+     "_freeze($self, /)\n--\n\n"
+     "Until _thaw() no code of the user's runs in this thread: the globals that a function\n"
+     "reads are looked at once.  False: another thread is at it, and nothing has changed.")},
+    {"_thaw", pool_py_thaw, METH_NOARGS, PyDoc_STR(
+     "_thaw($self, /)\n--\n\nEnd what _freeze() began.")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import concurrent.futures.process as _standard
+import functools
 import itertools
 import math
 import multiprocessing
@@ -34,6 +35,7 @@ _T = TypeVar("_T")
 _TERMINATE = "terminate"
 _KILL = "kill"
 _MOST_WORKERS = 2000        # of one pool; more are not started
+_QUIET = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
 _core._configure(broken_process_pool=BrokenProcessPool)
 
@@ -244,13 +246,20 @@ class ProcessPoolExecutor(
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
-        if chunksize == 1:
-            return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize)
-        arguments = zip(*iterables, strict=False)
-        chunks: Iterator[list[_T]] = super().map(
-            _process_chunk, itertools.repeat(fn), _chunks(arguments, chunksize),
-            timeout=timeout, buffersize=buffersize)
-        return _chain(chunks)
+        # While built-in sequences are gone through no code of the user's runs, so a large
+        # global that the function reads need not be looked at for each task.
+        quiet = buffersize is None and all(type(items) in _QUIET for items in iterables)
+        frozen = quiet and self._freeze()
+        try:
+            if chunksize == 1:
+                return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize)
+            chunks: Iterator[list[_T]] = super().map(
+                functools.partial(_process_chunk, fn), _chunks(zip(*iterables, strict=False), chunksize),
+                timeout=timeout, buffersize=buffersize)
+            return _chain(chunks)
+        finally:
+            if frozen:
+                self._thaw()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks, and end the processes when those queued are done.

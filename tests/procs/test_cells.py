@@ -842,6 +842,40 @@ assert counter.made == [f, f]
 """)
 
 
+def test_map_of_a_list_looks_once_at_what_can_change(notebook):
+    notebook("""
+counter = kit.Described()
+cell('''
+table = {n: -n for n in range(100)}
+def f(n): return table[n]
+def numbers():
+    for n in range(100):
+        table[n] = n
+        yield n
+''')
+assert list(e.map(f, range(100))) == [-n for n in range(100)]
+assert len(counter.functions) == 1
+assert list(e.map(f, list(range(100)), buffersize=5)) == [-n for n in range(100)]
+assert len(counter.functions) == 101
+# A generator is the user's code, which may change what the function reads.
+assert list(e.map(f, numbers())) == list(range(100))
+assert len(counter.functions) == 201
+""")
+
+
+@pytest.mark.parametrize("items", ["range(1000)", "iter(range(1000))"])
+def test_chunks_do_not_bring_the_function_with_them(notebook, items):
+    notebook(f"""
+counter = kit.Described()
+cell('''
+K = 3
+def f(n): return n + K
+''')
+assert list(e.map(f, {items}, chunksize=10)) == list(range(3, 1003))
+assert len(counter.made) == 1 and len(counter.functions) <= 2
+""")
+
+
 def test_each_version_is_loaded_once_by_a_worker(notebook):
     notebook("""
 cell('''
