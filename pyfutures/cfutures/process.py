@@ -253,9 +253,11 @@ class ProcessPoolExecutor(
         try:
             if chunksize == 1:
                 return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize)
+            run_chunk = functools.partial(_process_chunk, fn)
+            arguments = zip(*iterables, strict=False)
             chunks: Iterator[list[_T]] = super().map(
-                functools.partial(_process_chunk, fn), _chunks(zip(*iterables, strict=False), chunksize),
-                timeout=timeout, buffersize=buffersize)
+                run_chunk, _chunks(arguments, chunksize), timeout=timeout,
+                buffersize=buffersize)
             return _chain(chunks)
         finally:
             if frozen:
