@@ -37,7 +37,7 @@ class Size:
     words: int
 
 
-SIZES = {"small": Size(texts=12, words=20_000), "lecture": Size(texts=24, words=200_000)}
+SIZES = {"small": Size(texts=12, words=50_000), "lecture": Size(texts=24, words=200_000)}
 
 
 def make(root: Path | str | None = None, size: str = "small", seed: int = SEED) -> list[Path]:
