@@ -65,6 +65,7 @@ struct cf_arena {
     uint64_t used_to, end;      /* from the arena's beginning */
     uint64_t stale;             /* bytes of pages that may exist behind used_to */
     uint64_t page, run_bytes;
+    uint64_t reserved;          /* bytes at the end that are for small blocks only */
     uint32_t number;
     uint32_t newest, oldest;    /* idle extents: extent + 1 */
     uint64_t live, idle;        /* bytes; idle is without the stale ones */
@@ -277,7 +278,8 @@ new_block(cf_arena *a, uint32_t size_class)
         r->at += room;
     }
     else {
-        if (!new_extent(a, round_up(room, a->page))) {
+        uint64_t bytes = round_up(room, a->page);
+        if (bytes + a->reserved > a->end - a->used_to || !new_extent(a, bytes)) {
             return 0;
         }
         in = a->extent_count - 1;
@@ -288,6 +290,9 @@ new_block(cf_arena *a, uint32_t size_class)
     a->books[index] = (book){
         .at = (uint32_t)(at / CF_BLOCK_UNIT), .extent = in, .use = FREE,
         .turn = (uint16_t)(word >> CF_BLOCK_TURN_SHIFT), .size_class = (uint8_t)size_class};
+    if (cf_load_relaxed(&a->head->blocks) <= index) {
+        cf_store_release(&a->head->blocks, index + 1);
+    }
     return index + 1;
 }
 
@@ -332,6 +337,12 @@ find_block(cf_arena *a, uint32_t size_class)
         found = pop_free(a, size_class + i);
     }
     return found;
+}
+
+void
+cf_arena_reserve(cf_arena *a, uint64_t bytes)
+{
+    a->reserved = bytes;
 }
 
 cf_status

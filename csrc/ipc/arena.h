@@ -31,6 +31,10 @@ void cf_arena_close(cf_arena *arena);       /* the private books only */
    in it is used or returned any more.  CF_OK or CF_SYSTEM (errno). */
 cf_status cf_arena_clear(cf_segment *seg, uint32_t number);
 
+/* Keep `bytes` of it for small blocks: when large ones fill the rest there is still room for
+   messages that say where else something is.  Once, before anything is allocated. */
+void cf_arena_reserve(cf_arena *arena, uint64_t bytes);
+
 /* A block for `size` bytes, its data aligned to 64.  `place` is filled (where, block,
    offset, size); *warm says that this process has written to its pages before, and so a
    copy through the mapping will not meet page faults (small blocks always claim it).

@@ -52,6 +52,7 @@ _Static_assert(sizeof(cf_block) == 16, "the table is an eighth of the arena");
 /* At the arena's beginning; the table follows. */
 typedef struct {
     cf_word returned;           /* top of the stack: block + 1, or 0 */
+    cf_word blocks;             /* the owner's: the table is zeros from here on */
 } cf_arena_head;
 
 #define CF_ARENA_HEAD_BYTES 128u

@@ -6,6 +6,7 @@
 #include "plat/cpu.h"
 #include "py/state.h"
 #include "procs/procpool.h"
+#include "procs/queue_type.h"
 #include "threads/pool.h"
 
 static PyObject *
@@ -13,6 +14,7 @@ py_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {
     cf_pool_after_fork(cf_state_of_module(module));
     cf_procs_after_fork(cf_state_of_module(module));
+    cf_queues_after_fork(cf_state_of_module(module));
     Py_RETURN_NONE;
 }
 
@@ -75,7 +77,8 @@ module_exec(PyObject *module)
         || cf_as_completed_add_type(module, st) < 0
         || cf_executor_add_types(module, st) < 0
         || cf_threads_add_types(module, st) < 0
-        || cf_procs_add_types(module, st) < 0)
+        || cf_procs_add_types(module, st) < 0
+        || cf_queue_add_type(module, st) < 0)
     {
         return -1;
     }

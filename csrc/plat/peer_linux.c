@@ -4,9 +4,14 @@
 #include "plat/peer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/eventfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +26,62 @@ int
 cf_peer_open(int pid)
 {
     return (int)syscall(SYS_pidfd_open, pid, 0);        /* close-on-exec always */
+}
+
+/* The 22nd field of /proc/PID/stat; the second one can hold spaces and brackets.  0: there
+   is no such process, or no such file. */
+static uint64_t
+started(int pid)
+{
+    char name[64], text[1024];
+    snprintf(name, sizeof name, "/proc/%d/stat", pid);
+    int fd = open(name, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return 0;
+    }
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    const char *at = strrchr(text, ')');
+    for (int field = 2; at != NULL && field < 22; field++) {
+        at = strchr(at + 1, ' ');
+    }
+    return at == NULL ? 0 : strtoull(at, NULL, 10);
+}
+
+static uint64_t
+own_space(void)
+{
+    struct stat st;
+    return stat("/proc/self/ns/pid", &st) == 0 ? st.st_ino : 0;
+}
+
+cf_peer
+cf_peer_self(void)
+{
+    int pid = getpid();
+    return (cf_peer){.pid = pid, .started = started(pid), .space = own_space()};
+}
+
+bool
+cf_peer_is_gone(const cf_peer *peer)
+{
+    uint64_t space = own_space();
+    if (peer->space != 0 && space != 0 && peer->space != space) {
+        return false;
+    }
+    int fd = cf_peer_open(peer->pid);
+    if (fd < 0) {
+        return errno == ESRCH || (kill(peer->pid, 0) != 0 && errno == ESRCH);
+    }
+    bool ended = false;         /* what nobody has waited for yet has ended, too */
+    cf_status status = cf_poll(&fd, &ended, 1, CF_NO_WAIT);
+    cf_peer_close(fd);
+    if (status == CF_OK && ended) {
+        return true;
+    }
+    uint64_t now = started(peer->pid);
+    return peer->started != 0 && now != 0 && now != peer->started;
 }
 
 int

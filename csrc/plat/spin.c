@@ -20,14 +20,15 @@ learn_looks(cf_spin *spin, int32_t looks, bool after_switch)
     }
 }
 
-bool
-cf_spin_until(cf_spin *spin, const cf_word *word, uint32_t mask)
+/* Inlined together with `look`, which may be but a load. */
+static inline __attribute__((always_inline)) bool
+spin_while_not(cf_spin *spin, bool (*look)(void *arg), void *arg)
 {
     int32_t looks = cf_load_relaxed(&spin->looks);
     int64_t end = 0, yielded = 0;
     for (;;) {
         for (int32_t i = 0; i < looks; i++) {
-            if (cf_load_acquire(word) & mask) {
+            if (look(arg)) {
                 if (i > 0 || yielded != 0) {
                     learn_looks(spin, looks, i == 0 && cf_now() - yielded > SWITCH_TIME);
                 }
@@ -44,6 +45,31 @@ cf_spin_until(cf_spin *spin, const cf_word *word, uint32_t mask)
         }
         cf_yield();
     }
+}
+
+typedef struct {
+    const cf_word *word;
+    uint32_t mask;
+} bits;
+
+static inline bool
+any_set(void *arg)
+{
+    const bits *b = arg;
+    return (cf_load_acquire(b->word) & b->mask) != 0;
+}
+
+bool
+cf_spin_until(cf_spin *spin, const cf_word *word, uint32_t mask)
+{
+    bits b = {word, mask};
+    return spin_while_not(spin, any_set, &b);
+}
+
+bool
+cf_spin_look(cf_spin *spin, bool (*look)(void *arg), void *arg)
+{
+    return spin_while_not(spin, look, arg);
 }
 
 void

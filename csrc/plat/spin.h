@@ -32,6 +32,9 @@ typedef struct {
 /* Look at `*word & mask` until it is not 0 (true) or the limit is over (false). */
 bool cf_spin_until(cf_spin *spin, const cf_word *word, uint32_t mask);
 
+/* The same for what is no bit of a word: look(arg) until it is true. */
+bool cf_spin_look(cf_spin *spin, bool (*look)(void *arg), void *arg);
+
 /* A wait that began at `start` (cf_now()) is over; adapt the limit to it. */
 void cf_spin_learn(cf_spin *spin, int64_t start);
 

@@ -14,9 +14,9 @@ typedef enum { CF_PRIVATE, CF_SHARED } cf_scope;
    caller looks at the word again whatever comes back. */
 cf_status cf_wait32(cf_word *word, uint32_t expected, cf_deadline until, cf_scope scope);
 
-/* Wake up to `count` sleepers.  The word may already be somebody else's memory:
-   a wake-up of a stale address is spurious at worst. */
-void cf_wake32(cf_word *word, int count, cf_scope scope);
+/* Wake up to `count` sleepers; how many it were.  The word may already be somebody else's
+   memory: a wake-up of a stale address is spurious at worst. */
+int cf_wake32(cf_word *word, int count, cf_scope scope);
 
 /* Let another runnable thread have this processor. */
 void cf_yield(void);

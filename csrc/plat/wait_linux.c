@@ -38,11 +38,12 @@ cf_wait32(cf_word *word, uint32_t expected, cf_deadline until, cf_scope scope)
     }
 }
 
-void
+int
 cf_wake32(cf_word *word, int count, cf_scope scope)
 {
     int op = FUTEX_WAKE | (scope == CF_PRIVATE ? FUTEX_PRIVATE_FLAG : 0);
-    syscall(SYS_futex, word, op, count, NULL, NULL, 0);
+    long woken = syscall(SYS_futex, word, op, count, NULL, NULL, 0);
+    return woken > 0 ? (int)woken : 0;
 }
 
 void

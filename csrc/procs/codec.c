@@ -98,6 +98,11 @@ cf_codec_with_arena(cf_codec *codec, void (*f)(cf_arena *, void *), void *arg)
 PyObject *
 cf_codec_corrupt(cf_codec *codec)
 {
+    if (codec->head_room != 0) {
+        PyErr_SetString(PyExc_RuntimeError, "an item in the memory of the queue is damaged; "
+                        "something wrote over it");
+        return NULL;
+    }
     PyObject *broken = codec->st->broken_process_pool;
     PyErr_SetString(broken != NULL ? broken : PyExc_RuntimeError,
                     "a message in the memory shared by the processes of the pool is "
@@ -162,7 +167,7 @@ bool
 cf_codec_foreign(const cf_codec *codec, const cf_place *place)
 {
     return place->where != CF_WHERE_INLINE && place->where != CF_WHERE_SPILL
-           && (codec->holder == 0) == (place->where != 1)
+           && (codec->head_room != 0 || (codec->holder == 0) == (place->where != 1))
            && cf_place_valid(codec->seg, place);
 }
 
@@ -212,7 +217,7 @@ static int
 send_by_arena(cf_codec *codec, const cf_frame *frame, const cf_place *place, bool warm)
 {
     const void *data;
-    uint64_t part, at = 0;
+    uint64_t part, at = codec->head_room;
     for (cf_frame_cursor c = {0, 0}; cf_frame_next(frame, &c, &data, &part); at += part) {
         if (cf_codec_fill(codec, place, warm, at, data, part) < 0) {
             cf_codec_free_block(codec, place);
@@ -226,7 +231,7 @@ int
 cf_codec_send(cf_codec *codec, const cf_frame *frame, cf_message *message)
 {
     uint64_t size = cf_frame_size(frame);
-    if (size <= CF_SLOT_INLINE) {
+    if (codec->head_room == 0 && size <= CF_SLOT_INLINE) {
         if (frame->own != message->inlined) {
             memcpy(message->inlined, frame->own, size);
         }
@@ -234,7 +239,7 @@ cf_codec_send(cf_codec *codec, const cf_frame *frame, cf_message *message)
         return 0;
     }
     bool warm;
-    if (cf_codec_alloc(codec, size, &message->place, &warm) == CF_OK) {
+    if (cf_codec_alloc(codec, size + codec->head_room, &message->place, &warm) == CF_OK) {
         return send_by_arena(codec, frame, &message->place, warm);
     }
     return send_by_spill(codec, frame, &message->place);

@@ -37,6 +37,10 @@ struct cf_codec {
     cf_segment *seg;                /* one reference */
     uint32_t holder;
     uint64_t threshold;
+    /* Of a queue: bytes at the beginning of each frame's block that are its item's.  Its
+       members send to each other, themselves included, and a frame is never inline.
+       0: of a pool. */
+    uint32_t head_room;
     cf_pins *pins;                  /* one reference */
     PyObject *new_pickler, *loads;
     PyObject *buffers_keyword;      /* ("buffers",) */
@@ -58,8 +62,8 @@ void cf_codec_free_block(cf_codec *codec, const cf_place *place);
 int cf_codec_fill(cf_codec *codec, const cf_place *place, bool warm, uint64_t at,
                   const void *data, uint64_t size);
 
-/* Put a finished frame where it belongs and say so in the message.  The frame's first own
-   bytes may lie in message->inlined.  0, or -1 with an exception. */
+/* Put a finished frame where it belongs and say so in the message (of a queue's the place
+   is that of the whole block).  The frame's first own bytes may lie in message->inlined.  0, or -1 with an exception. */
 int cf_codec_send(cf_codec *codec, const cf_frame *frame, cf_message *message);
 
 /* Copy into private memory, without the GIL if it is much. */

@@ -234,7 +234,8 @@ read_buffer(cf_codec *codec, const char *table, uint32_t index)
     bool readonly;
     if (cf_table_entry(table, index, &place, &readonly) != CF_OK
         || !cf_codec_foreign(codec, &place)
-        || (codec->holder != 0 && !cf_block_adopt(codec->seg, &place, codec->holder)))
+        || (codec->holder != 0 && codec->head_room == 0
+            && !cf_block_adopt(codec->seg, &place, codec->holder)))
     {
         return cf_codec_corrupt(codec);
     }
@@ -254,8 +255,8 @@ read_buffers(cf_codec *codec, const char *table, uint32_t count)
         }
         Py_XDECREF(buffer);
     }
-    if (list == NULL && codec->holder == 0) {
-        /* A call's blocks are freed by its sender, those of a result by nobody else. */
+    if (list == NULL && (codec->holder == 0 || codec->head_room != 0)) {
+        /* A call's blocks are freed by its sender, others by nobody else. */
         return_blocks(codec, table, i, count);
     }
     return list;

@@ -22,7 +22,8 @@
     X(ProcessPool)                                                               \
     X(ProcessEngine)                                                             \
     X(SharedBuffer)         /* a view of a block in a pool's memory */           \
-    X(PickleSink)           /* where a message's pickler writes to */
+    X(PickleSink)           /* where a message's pickler writes to */            \
+    X(QueueBase)            /* _core.Queue */
 
 #define CF_STATE_OBJECTS(X)                                                      \
     X(future_type)          /* cfutures.Future: what submit() makes */           \
@@ -44,6 +45,9 @@
     X(load_definition)      /* (bytes-like) -> callable */                        \
     X(pickler)              /* (file, buffer_callback): .dump(obj), .clear_memo() */ \
     X(loads)                /* (data, buffers=iterable) */                        \
+    X(queue_pickler)        /* the same as pickler, for items of a queue */       \
+    X(queue_full)           /* queue.Full */                                     \
+    X(queue_empty)          /* queue.Empty */                                    \
     X(pack_exception)       /* (exc): what to pickle for it */                    \
     X(transfer_failed)      /* (what, exc) -> the exception for the future */     \
     X(state_pending) X(state_running) X(state_cancelled)                         \
@@ -63,6 +67,9 @@ typedef struct cf_state {
     cf_spinlock pools_lock;
     struct cf_pool *pools;
     struct cf_procpool *procpools;
+    /* This process's views of queues; guarded by queues_lock. */
+    cf_spinlock queues_lock;
+    struct cf_queue_view *queues;
     /* Set once, by module_exec: the pools' answer to "is there more to do than CPUs to do
        it, so that a waiting thread should keep out of the way?" */
     bool (*saturated)(struct cf_state *st);

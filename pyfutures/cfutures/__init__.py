@@ -26,6 +26,7 @@ from cfutures.thread import ThreadPoolExecutor
 
 if TYPE_CHECKING:
     from cfutures.process import ProcessPoolExecutor
+    from cfutures.queue import Queue
 
 __version__ = "0.1.0"
 
@@ -39,6 +40,7 @@ __all__ = [
     "Future",
     "InvalidStateError",
     "ProcessPoolExecutor",
+    "Queue",
     "ThreadPoolExecutor",
     "TimeoutError",
     "as_completed",
@@ -57,6 +59,11 @@ def __getattr__(name: str) -> object:
 
         globals()[name] = ProcessPoolExecutor
         return ProcessPoolExecutor
+    if name == "Queue":
+        from cfutures.queue import Queue
+
+        globals()[name] = Queue
+        return Queue
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
