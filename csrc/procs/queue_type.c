@@ -3,7 +3,9 @@
    All objects of a process that are the same queue share one *view*: a mapping, a member, an
    arena, a codec.  A view is found by the file behind it.  When the last object is gone the
    process leaves the queue, unless arrays that it has got still lie in the queue's memory;
-   then the view lingers until a queue is made or opened (or the process ends).
+   then the view lingers until a queue is made or opened (or the process ends).  Some views of
+   queues that other processes made linger anyway: a worker gets the same queue with task after
+   task, and opening it costs more than a task.
 
    A forked child has the objects of its parent but is another member: the first call in the
    child opens the queue anew.  The parent's view stays where it is, unused; arrays in it
@@ -21,6 +23,7 @@ struct cf_queue_view {
     cf_codec *codec;
     cf_arena *arena;                    /* guarded by the codec's lock */
     PyObject *module;                   /* owned: the state must outlive the view */
+    bool received;                      /* another process made the queue */
     uint32_t refs;                      /* guarded by st->queues_lock, as is the list */
     struct cf_queue_view *next;
 };
@@ -32,6 +35,9 @@ typedef struct {
     _Atomic(view *) view;               /* one reference; NULL: not opened yet */
     cf_word closed;
 } QueueObject;
+
+/* How many views of other processes' queues stay open that no object refers to. */
+#define LINGERING 4
 
 /* Bytes from which a buffer travels by itself, as in a process pool. */
 #define THRESHOLD 65536
@@ -131,9 +137,12 @@ static view *
 sweep_lock_held(cf_state *st)
 {
     view *gone = NULL;
-    for (view **at = &st->queues; *at != NULL; ) {
+    int lingering = 0;
+    for (view **at = &st->queues; *at != NULL; ) {      /* the one opened last comes first */
         view *v = *at;
-        if (v->refs == 0 && !cf_codec_is_pinned(v->codec)) {
+        if (v->refs == 0 && !cf_codec_is_pinned(v->codec)
+            && !(v->received && ++lingering <= LINGERING))
+        {
             *at = v->next;
             v->next = gone;
             gone = v;
@@ -159,12 +168,32 @@ sweep(cf_state *st)
 }
 
 static void
+trim_arena(cf_arena *arena, void *arg)
+{
+    (void)cf_arena_trim(arena, *(uint64_t *)arg);
+}
+
+/* Give the memory of free blocks back to the system, but for `keep` bytes. */
+static void
+trim(view *v, uint64_t keep)
+{
+    cf_codec_with_arena(v->codec, trim_arena, &keep);
+}
+
+static void
 view_release(cf_state *st, view *v)
 {
     cf_spinlock_lock(&st->queues_lock);
-    bool last = --v->refs == 0;
+    bool last = v->refs == 1;
+    if (!last) {
+        v->refs--;
+    }
     cf_spinlock_unlock(&st->queues_lock);
     if (last) {
+        trim(v, 0);
+        cf_spinlock_lock(&st->queues_lock);
+        v->refs--;
+        cf_spinlock_unlock(&st->queues_lock);
         sweep(st);
     }
 }
@@ -211,7 +240,11 @@ view_open(PyObject *module, int fd)
         return NULL;
     }
     v = view_new(module, queue);
-    return v == NULL ? NULL : view_add(st, v);
+    if (v == NULL) {
+        return NULL;
+    }
+    v->received = true;
+    return view_add(st, v);
 }
 
 void
@@ -299,6 +332,24 @@ queue_py_attach(PyObject *self, PyObject *arg)
 }
 
 static PyObject *
+queue_py_reopen(PyObject *self, PyObject *args)
+{
+    unsigned long long device, inode;
+    cf_state *st = cf_state_of(Py_TYPE(self));
+    if (!PyArg_ParseTuple(args, "KK:_reopen", &device, &inode)) {
+        return NULL;
+    }
+    cf_shm_identity file = {.device = device, .inode = inode};
+    cf_spinlock_lock(&st->queues_lock);
+    view *v = find_lock_held(st, &file);
+    cf_spinlock_unlock(&st->queues_lock);
+    if (v != NULL && set_view(self_of(self), v) < 0) {
+        return NULL;
+    }
+    return PyBool_FromLong(v != NULL);
+}
+
+static PyObject *
 queue_py_descriptor(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     view *v = open_view(self_of(self));
@@ -362,6 +413,7 @@ wait_for(view *v, cf_queue_event event, bool first, cf_deadline until)
     }
     if (status == CF_AGAIN) {
         cf_queue_tend(v->queue);
+        trim(v, 0);
     }
     int saved_errno = errno;
     cf_gil_take(ts);
@@ -626,6 +678,9 @@ static PyMethodDef queue_methods[] = {
      "_create($self, maxsize, /)\n--\n\nMake a new queue; once.")},
     {"_attach", queue_py_attach, METH_O, PyDoc_STR(
      "_attach($self, fd, /)\n--\n\nOpen the queue of a descriptor, which is not kept; once.")},
+    {"_reopen", queue_py_reopen, METH_VARARGS, PyDoc_STR(
+     "_reopen($self, device, inode, /)\n--\n\n"
+     "Open the queue if this process has it open already; whether it has.")},
     {"_descriptor", queue_py_descriptor, METH_NOARGS, PyDoc_STR(
      "_descriptor($self, /)\n--\n\n"
      "The queue's descriptor in this process, and device and inode of what it is of.")},

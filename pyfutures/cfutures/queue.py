@@ -14,6 +14,7 @@ The interface is that of ``multiprocessing.Queue``.  What is different:
 """
 from __future__ import annotations
 
+import errno
 import os
 import queue as _standard
 import sys
@@ -31,6 +32,8 @@ __all__ = ["Queue"]
 class Queue(_core.Queue):
     """A queue between processes, with the interface of multiprocessing.Queue."""
 
+    _home: tuple[int, int]
+
     def __init__(self, maxsize: int = 0, *, ctx: context.BaseContext | None = None) -> None:
         """Make a queue.
 
@@ -41,8 +44,10 @@ class Queue(_core.Queue):
         them inherit it.  Raises OSError if there is no memory or no descriptor for it.
         """
         self._create(maxsize)
+        #: A process that has it, and its descriptor there: whoever made it.
+        self._home = os.getpid(), self._descriptor()[0]
 
-    __class_getitem__ = classmethod(types.GenericAlias)
+    __class_getitem__: Any = classmethod(types.GenericAlias)
 
     def join_thread(self) -> None:
         """Nothing: there is no thread, what was put is in the queue."""
@@ -53,9 +58,9 @@ class Queue(_core.Queue):
     def __reduce__(self) -> tuple[Any, ...]:
         fd, device, inode = self._descriptor()
         cls = type(self)
-        if context.get_spawning_popen() is not None:  # type: ignore[attr-defined]
-            return _receive, (cls, reduction.DupFd(fd))
-        return _find, (cls, os.getpid(), fd, device, inode)
+        if context.get_spawning_popen() is not None:
+            return _receive, (cls, self._home, reduction.DupFd(fd))
+        return _find, (cls, self._home, (os.getpid(), fd), device, inode)
 
     def __repr__(self) -> str:
         bound = f" maxsize={self._maxsize}" if self._maxsize else ""
@@ -63,33 +68,38 @@ class Queue(_core.Queue):
         return f"<{type(self).__name__}{bound} at {id(self):#x}: {state}>"
 
 
-def _receive(cls: type[Queue], passed: Any) -> Queue:
+def _receive(cls: type[Queue], home: tuple[int, int], passed: Any) -> Queue:
     """The queue of a descriptor that was passed on when this process was started."""
-    return _attached(cls, passed.detach())
+    return _attached(cls, home, passed.detach())
 
 
-def _find(cls: type[Queue], pid: int, fd: int, device: int, inode: int) -> Queue:
-    """The queue that process `pid` has under that descriptor."""
-    if pid == os.getpid():
-        return _attached(cls, os.dup(fd))
-    try:
-        own = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise OSError(
-            error.errno, f"the queue cannot be received, since process {pid}, which sent it, "
-            f"has ended or does not have it any more ({error.strerror})") from None
-    found = os.fstat(own)
-    if (found.st_dev, found.st_ino) != (device, inode):
+def _find(cls: type[Queue], home: tuple[int, int], sender: tuple[int, int], device: int,
+          inode: int) -> Queue:
+    """The queue that its sender and its maker have, or had, open."""
+    queue = cls.__new__(cls)
+    if queue._reopen(device, inode):
+        queue._home = home
+        return queue
+    for pid, fd in (sender, home):
+        # What is there may be another file by now, if the process is the same at all.
+        try:
+            own = os.open(f"/proc/{pid}/fd/{fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue
+        found = os.fstat(own)
+        if (found.st_dev, found.st_ino) == (device, inode):
+            return _attached(cls, home, own)
         os.close(own)
-        raise OSError(f"the queue cannot be received, since process {pid}, which sent it, does "
-                      "not have it any more")
-    return _attached(cls, own)
+    raise OSError(
+        errno.ESTALE, f"the queue cannot be received: neither process {sender[0]}, which sent "
+        f"it, nor process {home[0]}, which made it, has it any more")
 
 
-def _attached(cls: type[Queue], fd: int) -> Queue:
+def _attached(cls: type[Queue], home: tuple[int, int], fd: int) -> Queue:
     try:
         queue = cls.__new__(cls)
         queue._attach(fd)
+        queue._home = home
         return queue
     finally:
         os.close(fd)
