@@ -1,5 +1,6 @@
 # Everything a fresh machine needs is Python 3.11+, a C compiler and make.
-#   make lectures   run the lecture notebooks on cfutures, print a table, leave HTML
+#   make lectures   run the lecture notebooks, print a table, leave pages and an index
+#   make lab        open them in JupyterLab
 #   make test       build, then run every test
 #   make bench      measure against the standard library, print and save ratios
 # PYTHON=python3.13 picks another interpreter; each gets an environment of its own.
@@ -11,11 +12,15 @@ PY := $(VENV)/bin/python
 CC ?= cc
 SIZE ?= small
 ENGINE ?= both
+# The notebooks are among the tests, except where what they need has no wheels: then
+# they are skipped, and say so.
+comma := ,
+TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test pytest conformance ctest tsan asan lectures bench lint clean
+.PHONY: help test pytest conformance ctest tsan asan lectures lab bench lint clean
 
 help:
-	@sed -n '1,7p' Makefile
+	@sed -n '1,8p' Makefile
 
 # An environment is made once a set of requirements; cfutures itself is
 # (re)built by every target that runs it, which costs a second when nothing changed.
@@ -25,11 +30,15 @@ $(VENV)/.made:
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml setup.py $(wildcard csrc/*/*.[ch])
-	$(PY) -m pip install --quiet -e '.[test]'
+	$(PY) -m pip install --quiet -e '.[$(TEST_EXTRAS)]'
 	@touch $@
 
 $(VENV)/.lectures: $(VENV)/.made pyproject.toml setup.py $(wildcard csrc/*/*.[ch])
 	$(PY) -m pip install --quiet -e '.[lectures]'
+	@touch $@
+
+$(VENV)/.lab: $(VENV)/.lectures
+	$(PY) -m pip install --quiet -e '.[lectures,lab]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml setup.py $(wildcard csrc/*/*.[ch])
@@ -53,6 +62,11 @@ ctest tsan asan:
 
 lectures: $(VENV)/.lectures
 	$(PY) notebooks/run_lectures.py --size $(SIZE) --engine $(ENGINE)
+
+# LAB_ARGS: --no-browser, --port=9999, ...  The notebooks ask for data of this size.
+lab: $(VENV)/.lab
+	$(PY) notebooks/lecture_data.py --size lecture
+	$(PY) -m jupyterlab notebooks $(LAB_ARGS)
 
 bench: $(VENV)/.bench
 	$(PY) benchmarks/run.py $(BENCH_ARGS)

@@ -31,13 +31,13 @@ def complete(folder: Path, made_from: Mapping[str, Any],
     again, and a line on stderr says why.  Raises DataError if the folder cannot be
     written; what write() raises is passed on.
     """
-    trouble = problem(folder, made_from)
-    if trouble is None:
-        return files(folder)
-    if folder.exists():
-        print(f"{folder}: {trouble}; making it again", file=sys.stderr)
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
     try:
+        trouble = problem(folder, made_from)
+        if trouble is None:
+            return files(folder)
+        if folder.exists():
+            print(f"{folder}: {trouble}; making it again", file=sys.stderr)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
         try:
@@ -71,7 +71,7 @@ def problem(folder: Path, made_from: Mapping[str, Any]) -> str | None:
             found = (folder / name).stat().st_size
             if found != length:
                 return f"{name} has {found:,} bytes instead of {length:,}"
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         return f"{Path(error.filename).name} is missing" if folder.exists() else "it is missing"
     except (ValueError, KeyError, TypeError, AttributeError):
         return f"{STAMP} is damaged"

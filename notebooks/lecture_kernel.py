@@ -26,7 +26,7 @@ class _Adviser(MetaPathFinder):
         if name in PACKAGES:
             raise ModuleNotFoundError(advice(PACKAGES[name]), name=name)
         if name == "cfutures._core":
-            raise ModuleNotFoundError(advice("a cfutures that is compiled for it"), name=name)
+            raise ModuleNotFoundError(advice("cfutures that is compiled for it"), name=name)
 
 
 def advice(package: str) -> str:

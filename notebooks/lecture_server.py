@@ -98,7 +98,8 @@ class _Visits:
         self._failed: Counter[str] = Counter()      # in a row, by address
         self._outcomes: Counter[str] = Counter()
         self._now = self._most = 0
-        self._saved, self._counted = manners.rate or 0.0, time.monotonic()
+        self._most_saved = max(1.0, manners.rate or 0.0)
+        self._saved, self._counted = self._most_saved, time.monotonic()
 
     def enter(self) -> None:
         """A request has come."""
@@ -119,8 +120,7 @@ class _Visits:
             return 0.0
         with self._lock:
             now = time.monotonic()
-            most = max(1.0, rate)
-            self._saved = min(most, self._saved + rate * (now - self._counted))
+            self._saved = min(self._most_saved, self._saved + rate * (now - self._counted))
             self._counted = now
             if self._saved < 1:
                 return (1 - self._saved) / rate

@@ -3,8 +3,9 @@
     python notebooks/run_lectures.py --size small --engine both
 
 Makes the data, runs every notebooks/NN_*.ipynb in a kernel of this interpreter, leaves
-HTML and the executed notebook in notebooks/out/<engine>/, and prints what was found.
-The exit status is 1 if a cell failed.  The notebooks themselves are not changed.
+HTML and the executed notebook in notebooks/out/<engine>/ with an index page above them,
+and prints what was found.  The exit status is 1 if a cell failed, which is shown, or if
+the data could not be made.  The notebooks themselves are not changed.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lecture_data
+import lecture_index
 import lecture_tools
 import nbformat
 from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
@@ -46,6 +48,8 @@ class Run:
     cells: int = 0
     seconds: float = 0.0
     error: str = ""
+    failed_cell: str = ""       # its id
+    title: str = ""
     html: Path | None = None
     measured: dict = field(default_factory=dict)
 
@@ -80,8 +84,20 @@ def prepare(path: Path, engine: str, size: str) -> NotebookNode:
     return notebook
 
 
-def execute(notebook: NotebookNode, times: int) -> str:
-    """Run all cells, each `times` times, in place; return the first error's text, or ""."""
+def title_of(notebook: NotebookNode) -> str:
+    """The first heading, or ""."""
+    found = re.search(r"^# (.+)$", "\n".join(
+        cell.source for cell in notebook.cells if cell.cell_type == "markdown"), re.MULTILINE)
+    return found[1] if found else ""
+
+
+def execute(notebook: NotebookNode, times: int) -> tuple[str, str]:
+    """Run all cells, each `times` times, in place.
+
+    Return the text of the first error and the id of its cell; two empty strings if all
+    went well.
+    """
+    cell = None
     specs = _ThisInterpreter()
     client = NotebookClient(
         notebook, km=AsyncKernelManager(kernel_spec_manager=specs, kernel_name="python3"),
@@ -99,8 +115,9 @@ def execute(notebook: NotebookNode, times: int) -> str:
                 client.set_widgets_metadata()
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             # Tracebacks come coloured for a notebook; this one goes to a terminal or a log.
-            return re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")
-    return ""
+            text = re.sub(r"\x1b\[[0-9;]*m", "", f"{type(error).__name__}: {error}")
+            return text, cell.id if cell is not None else ""
+    return "", ""
 
 
 def find_measurements(notebook: NotebookNode) -> dict:
@@ -127,7 +144,7 @@ def write(notebook: NotebookNode, out: Path, name: str) -> Path:
 
 def run(path: Path, engine: str, size: str, out: Path, times: int) -> Run:
     """Run one notebook on one engine, write what came of it, and report."""
-    result = Run(path.stem, engine)
+    result = Run(path.stem, engine, title=path.stem)
     try:
         notebook = prepare(path, engine, size)
     except ValueError as error:
@@ -135,7 +152,8 @@ def run(path: Path, engine: str, size: str, out: Path, times: int) -> Run:
         return result
     result.cells = sum(cell.cell_type == "code" for cell in notebook.cells)
     started = time.perf_counter()
-    result.error = execute(notebook, times)
+    result.title = title_of(notebook) or path.stem
+    result.error, result.failed_cell = execute(notebook, times)
     result.seconds = time.perf_counter() - started
     result.measured = find_measurements(notebook)
     if not result.error and not result.measured:
@@ -200,7 +218,11 @@ def main() -> int:
                    if path.stem.startswith(args.only))
     if not paths:
         parser.error(f"no notebook begins with {args.only!r}")
-    lecture_data.make(args.size)
+    try:
+        lecture_data.make(args.size)
+    except lecture_data.DataError as error:
+        print(error, file=sys.stderr)
+        return 1
     engines = list(IMPORTS) if args.engine == "both" else [args.engine]
     runs = []
     for path in paths:
@@ -210,7 +232,7 @@ def main() -> int:
             if runs[-1].error:
                 print(runs[-1].error, file=sys.stderr)
     print(report(runs))
-    print("\nTo read: " + "\n         ".join(str(one.html) for one in runs if one.html))
+    print(f"\nTo read: {lecture_index.write_index(runs, args.out, args.size)}")
     return 1 if any(one.error for one in runs) else 0
 
 

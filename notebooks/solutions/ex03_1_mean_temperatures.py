@@ -1,4 +1,4 @@
-"""Exercise 6: a number for every day, asked for with eight threads."""
+"""Exercise 3.1: a number for every day, asked for with eight threads."""
 
 
 def solve(futures, days, fetch, workers=8):

@@ -1,4 +1,4 @@
-"""Exercise 7: reduce each image to a number where it was read."""
+"""Exercise 3.2: reduce each image to a number where it was read."""
 
 import functools
 
