@@ -350,14 +350,15 @@ def main() -> int:
         else:
             print(json.dumps({"error": str(error)}), flush=True)
         return 1
-    if args.parent is None:
-        print(f"{server.url}/ (Ctrl-C ends it)", flush=True)
-    else:
-        # The stop button of a notebook interrupts all processes of the kernel.
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        print(json.dumps({"url": server.url}), flush=True)
-        threading.Thread(target=_stop_without, args=(args.parent, server), daemon=True).start()
     try:
+        if args.parent is None:
+            print(f"{server.url}/ (Ctrl-C ends it)", flush=True)
+        else:
+            # The stop button of a notebook interrupts all processes of the kernel.
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            print(json.dumps({"url": server.url}), flush=True)
+            threading.Thread(target=_stop_without, args=(args.parent, server),
+                             daemon=True).start()
         server.serve_forever()
     except KeyboardInterrupt:
         pass                            # that is how one ends it by hand
