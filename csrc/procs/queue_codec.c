@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "procs/codec_parts.h"
+#include "procs/simple.h"
 
 /* Pickles up to this size are copied before they are read: cheaper than an object that
    refers to them. */
