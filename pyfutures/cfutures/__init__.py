@@ -5,6 +5,7 @@ The names, signatures and behaviour are those of ``concurrent.futures``;
 """
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING
 
 from cfutures._base import (
@@ -25,6 +26,7 @@ from cfutures._ipython import load_ipython_extension, unload_ipython_extension
 from cfutures.thread import ThreadPoolExecutor
 
 if TYPE_CHECKING:
+    from cfutures.pool import Pool, ThreadPool
     from cfutures.process import ProcessPoolExecutor
     from cfutures.queue import Queue
 
@@ -39,8 +41,10 @@ __all__ = [
     "Executor",
     "Future",
     "InvalidStateError",
+    "Pool",
     "ProcessPoolExecutor",
     "Queue",
+    "ThreadPool",
     "ThreadPoolExecutor",
     "TimeoutError",
     "as_completed",
@@ -52,18 +56,20 @@ __all__ = [
 ]
 
 
+# multiprocessing is imported only by those who want processes.
+_LAZY = {
+    "Pool": "pool",
+    "ProcessPoolExecutor": "process",
+    "Queue": "queue",
+    "ThreadPool": "pool",
+}
+
+
 def __getattr__(name: str) -> object:
-    # multiprocessing is imported only by those who want processes.
-    if name == "ProcessPoolExecutor":
-        from cfutures.process import ProcessPoolExecutor
-
-        globals()[name] = ProcessPoolExecutor
-        return ProcessPoolExecutor
-    if name == "Queue":
-        from cfutures.queue import Queue
-
-        globals()[name] = Queue
-        return Queue
+    if name in _LAZY:
+        found = getattr(importlib.import_module(f"cfutures.{_LAZY[name]}"), name)
+        globals()[name] = found
+        return found
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

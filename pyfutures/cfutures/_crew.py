@@ -89,6 +89,7 @@ class Crew:
         self.initargs = initargs
         self.max_tasks = max_tasks
         self.threshold = threshold
+        self.word = "Process"       # in the processes' names
         # Reentrant: a signal handler or finalizer that comes meanwhile may use the pool.
         self.lock = threading.RLock()
         self.workers: dict[int, Worker] = {}        # by number
@@ -204,6 +205,7 @@ class Crew:
                 start = start.pickled()
             process: Any = self.context.Process(  # type: ignore[attr-defined]
                 target=_child.main, args=(start,))
+            process.name = process.name.replace("Process", self.word)
             with _quiet_start(self.context):
                 process.start()
         except BaseException:

@@ -5,7 +5,8 @@
 
 The interpreter that runs this is the one that is tested; nothing but the standard
 library is needed.  Groups: cf (test_concurrent_futures), asyncio (what asyncio does
-with executors), extra (other tests that touch concurrent.futures).  Modes:
+with executors), extra (other tests that touch concurrent.futures), pool (what the tests of
+multiprocessing say of Pool, with ours in its place in every mode).  Modes:
 
 substitute  concurrent.futures is the implementation from its first import on, in
             every interpreter of the run (see inject/_suite_inject.py)

@@ -91,7 +91,8 @@ class Driver:
 
     def _discover(self, job: Job) -> list[tuple[Job, str, list[str]]]:
         out = self._fresh("list")
-        code, seconds, text = self._spawn("list", {"module": job.module, "out": str(out)}, 120)
+        code, seconds, text = self._spawn(
+            "list", {"module": job.module, "group": job.group, "out": str(out)}, 120)
         if code != 0 or not out.exists():
             if re.search(rf"No module named '{re.escape(job.module)}'", text):
                 self._put(job.module + " (import)", "skipped", "not in this Python", job.group)
@@ -150,7 +151,8 @@ class Driver:
         prefix = f"{job.module}.{cls}"
         out = self._fresh("events")
         code, _, text = self._spawn(
-            "run", {"module": job.module, "class": cls, "tests": tests, "out": str(out)},
+            "run", {"module": job.module, "group": job.group, "class": cls, "tests": tests,
+                    "out": str(out)},
             self.settings.class_timeout, self.settings.test_timeout)
         started, stopped, fixtures, ended = self._read_events(out, job.group)
         left = [test for test in tests if f"{prefix}.{test}" not in stopped]
@@ -224,13 +226,13 @@ class Driver:
             self._files += 1
             return self._folder / f"{kind}{self._files}"
 
-    def _environment(self) -> dict[str, str]:
+    def _environment(self, pool: bool) -> dict[str, str]:
         environment = {key: value for key, value in os.environ.items()
                        if key not in ("PYTHONWARNINGS", "PYTHONPATH")}
         environment.update(
             CFSUITE_IMPL=self.settings.implementation, CFSUITE_MODE=self.settings.mode,
             CFSUITE_TESTS=str(self.settings.tests or ""), PYTHONDONTWRITEBYTECODE="1",
-            PYTHONFAULTHANDLER="1",
+            PYTHONFAULTHANDLER="1", CFSUITE_POOL="1" if pool else "",
             PYTHONPATH=os.pathsep.join(
                 [str(HERE / "inject")]
                 + [os.path.abspath(path) for path in self.settings.implementation_path]))
@@ -251,8 +253,9 @@ class Driver:
             process = subprocess.Popen(
                 [sys.executable, "-X", "faulthandler", str(HERE / "suite_worker.py"), verb,
                  json.dumps(options)],
-                cwd=folder, env=self._environment(), stdin=subprocess.DEVNULL,
-                stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+                cwd=folder, env=self._environment(options["group"] == "pool"),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True)
             code = _wait(process, begun + limit, Path(str(options["out"])), quiet)
             if code is None:
                 # Ask every process of the group for its traceback, then end the group.

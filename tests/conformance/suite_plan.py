@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-GROUPS = ("cf", "asyncio", "extra")
+GROUPS = ("cf", "asyncio", "extra", "pool")
 MODES = ("substitute", "install", "beside")
 
 
@@ -91,10 +91,22 @@ def find_tests(chosen: str | None = None) -> Path:
         "that has it")
 
 
+def _pool_jobs(tests: Path) -> list[Job]:
+    """What of the tests of multiprocessing speaks of Pool, for each start method."""
+    jobs = []
+    for method in ("fork", "forkserver", "spawn"):
+        module = f"test_multiprocessing_{method}"
+        # One file up to 3.11.
+        parts = sorted(file.stem for file in (tests / module).glob("test_*.py"))
+        for name in [f"{module}.{part}" for part in parts] or [module]:
+            jobs.append(Job("pool", f"test.{name}", None, "[Pp]ool"))
+    return jobs
+
+
 def plan(tests: Path | None, groups: tuple[str, ...] = GROUPS) -> list[Job]:
     """The jobs of the groups, in order.
 
-    `tests` is what find_tests() returned; None leaves out the group cf.
+    `tests` is what find_tests() returned; None leaves out the groups cf and pool.
     """
     jobs: list[Job] = []
     if "cf" in groups and tests is not None:
@@ -111,6 +123,8 @@ def plan(tests: Path | None, groups: tuple[str, ...] = GROUPS) -> list[Job]:
         jobs += ASYNCIO
     if "extra" in groups:
         jobs += EXTRA
+    if "pool" in groups and tests is not None:
+        jobs += _pool_jobs(tests)
     return jobs
 
 

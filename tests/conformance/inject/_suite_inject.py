@@ -5,7 +5,8 @@ CFSUITE_* variables.  Mode "substitute" puts a finder first on sys.meta_path: fr
 its first import on `concurrent.futures` IS the implementation (for asyncio too) and
 `concurrent.futures._base`, `.thread` and `.process` are its submodules.  While the
 implementation itself is being imported it sees the real package, whose classes it
-subclasses.  Mode "install" calls the implementation's own install().
+subclasses.  Mode "install" calls the implementation's own install().  For the tests of
+Pool (CFSUITE_POOL) multiprocessing.Pool() and its like make the implementation's.
 """
 import importlib
 import os
@@ -16,6 +17,7 @@ from importlib.util import spec_from_file_location
 IMPL = os.environ.get("CFSUITE_IMPL", "concurrent.futures")
 MODE = os.environ.get("CFSUITE_MODE", "")
 TESTS = os.environ.get("CFSUITE_TESTS", "")
+POOL = bool(os.environ.get("CFSUITE_POOL"))
 
 CF = "concurrent.futures"
 NAMES = (CF, f"{CF}._base", f"{CF}.thread", f"{CF}.process")
@@ -190,3 +192,11 @@ if IMPL != CF and MODE == "substitute":
     sys.meta_path.insert(0, SubstituteFinder)
 elif IMPL != CF and MODE == "install":
     importlib.import_module(IMPL).install()
+
+if POOL and IMPL != CF:
+    # multiprocessing and its contexts look the class up there at each call.
+    import multiprocessing.pool
+
+    implementation = importlib.import_module(IMPL)
+    multiprocessing.pool.Pool = implementation.Pool
+    multiprocessing.pool.ThreadPool = implementation.ThreadPool
