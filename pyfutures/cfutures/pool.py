@@ -122,6 +122,12 @@ class _Threads(ThreadPoolExecutor):
     def fill(self) -> None:
         """Nothing: threads are started when tasks need them."""
 
+    def _freeze(self) -> bool:
+        return False        # nothing is sent
+
+    def _thaw(self) -> None:
+        """Nothing."""
+
     def end(self) -> None:
         """Begin no more tasks; what runs cannot be ended."""
         self.shutdown(wait=False, cancel_futures=True)
@@ -374,12 +380,18 @@ class Pool(_standard.Pool):
             calls = ((*before, item) for item in items)
         submit = self._executor.submit
         futures: list[Future[Any]] = []
+        # No code of the user's runs while a built-in sequence is gone through, so the
+        # globals that the function reads need not be looked at for each task.
+        frozen = type(sized) in _PLAIN and not star and self._executor._freeze()
         try:
             for arguments in calls:
                 futures.append(submit(task, *arguments))
         except Exception as error:
             # The iterable raised, or the pool is broken: that is one more result.
             futures.append(failed(self._reason(error)))
+        finally:
+            if frozen:
+                self._executor._thaw()
         return MapResult(self, futures, chunksize > 1, callback, error_callback)
 
     def _reason(self, error: Exception) -> Exception:
