@@ -282,7 +282,10 @@ import concurrent.futures
 from concurrent.futures import Future as F, ThreadPoolExecutor, wait
 from types import SimpleNamespace
 standard = dict(F=F, ThreadPoolExecutor=ThreadPoolExecutor, wait=wait, other=print)
-shell = SimpleNamespace(user_ns=dict(standard))
+magics = SimpleNamespace(magics={"line": {}})
+shell = SimpleNamespace(
+    user_ns=dict(standard), magics_manager=magics,
+    register_magic_function=lambda f, kind, name: magics.magics[kind].update({name: f}))
 cfutures.load_ipython_extension(shell)
 assert shell.user_ns == dict(F=cfutures.Future, wait=cfutures.wait, other=print,
                              ThreadPoolExecutor=cfutures.ThreadPoolExecutor)

@@ -32,6 +32,10 @@ SIGNATURES = {
 }
 
 
+#: Keywords that cfutures adds.
+ADDED = {"Executor.map": {"progress"}, "ThreadPoolExecutor.map": {"progress"}}
+
+
 def signature_of(cf, name):
     """The signature as a caller sees it, without annotations."""
     owner, _, method = name.partition(".")
@@ -42,7 +46,8 @@ def signature_of(cf, name):
     parameters = [
         p.replace(annotation=p.empty) for p in signature.parameters.values()
         # From 3.14 on it hands unknown keywords to a private hook, to be refused there.
-        if p.name != "ctxkwargs"]
+        if p.name != "ctxkwargs"
+        and not (cf.implementation == "cfutures" and p.name in ADDED.get(name, ()))]
     return str(signature.replace(parameters=parameters,
                                  return_annotation=signature.empty))
 
@@ -52,6 +57,15 @@ def signature_of(cf, name):
     if name.endswith(".map") else name for name in SIGNATURES])
 def test_signature(cf, name):
     assert signature_of(cf, name) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("name", ADDED)
+@ours("these are additions of cfutures")
+def test_additions_are_by_keyword_only(cf, name):
+    owner, _, method = name.partition(".")
+    parameters = inspect.signature(getattr(getattr(cf.module, owner)(), method)).parameters
+    for added in ADDED[name]:
+        assert parameters[added].kind is inspect.Parameter.KEYWORD_ONLY
 
 
 @pytest.mark.parametrize("name", [n for n in SIGNATURES if n.startswith(("Future.", "Thread"))

@@ -26,6 +26,7 @@ typedef struct {
     PyObject *executor_ref;     /* weak, so that the executor can go */
     PyObject *fn;
     PyObject *iterators;        /* a tuple; NULL once they are exhausted */
+    PyObject *observer;         /* called with each future that is submitted; or NULL */
 } MapIteratorObject;
 
 /* ---- submitting ---- */
@@ -131,6 +132,11 @@ submit_next(MapIteratorObject *m, const submitter *s)
             Py_DECREF(future);
             r = -1;
         }
+        if (r > 0 && m->observer != NULL) {
+            PyObject *seen = PyObject_CallOneArg(m->observer, future);
+            r = seen == NULL ? -1 : 1;
+            Py_XDECREF(seen);
+        }
     }
     while (got > 0) {
         Py_DECREF(args[got--]);
@@ -182,9 +188,11 @@ cancel(cf_state *st, PyObject *future)
     return r == NULL ? -1 : 0;
 }
 
-/* End the iteration; keeps an exception that is set, and reports others. */
+/* End the iteration; keeps an exception that is set, and reports others.  `raises`: next()
+   is raising it, so the caller learns that tasks fail, and what others raised is not
+   reported as unread. */
 static void
-close_it(MapIteratorObject *m, cf_state *st, bool cancel_rest)
+close_it(MapIteratorObject *m, cf_state *st, bool cancel_rest, bool raises)
 {
     m->phase = CLOSED;
     PyObject **ring = m->ring;
@@ -195,10 +203,14 @@ close_it(MapIteratorObject *m, cf_state *st, bool cancel_rest)
     Py_CLEAR(m->iterators);
     Py_CLEAR(m->fn);
     Py_CLEAR(m->executor_ref);
+    Py_CLEAR(m->observer);
     for (size_t i = 0; i < count; i++) {
         PyObject *future = ring[(head + i) & mask];
         if (cancel_rest && cancel(st, future) < 0) {
             PyErr_WriteUnraisable(future);
+        }
+        if (raises && cf_future_check(st, future)) {
+            cf_future_mark_read((FutureObject *)future);
         }
         Py_DECREF(future);
     }
@@ -275,7 +287,7 @@ map_tp_iternext(PyObject *op)
         m->phase = RUNNING;
         result = next_result(m, st);
         if (result == NULL) {
-            close_it(m, st, true);
+            close_it(m, st, true, PyErr_Occurred() != NULL);
         }
     }
     leave(m);
@@ -289,9 +301,32 @@ map_py_close(PyObject *op, PyObject *Py_UNUSED(ignored))
     if (!enter(m)) {
         return NULL;
     }
-    close_it(m, cf_state_of_module(m->module), m->phase == RUNNING);
+    close_it(m, cf_state_of_module(m->module), m->phase == RUNNING, false);
     leave(m);
     Py_RETURN_NONE;
+}
+
+static PyObject *
+map_py_observe(PyObject *op, PyObject *observer)
+{
+    MapIteratorObject *m = (MapIteratorObject *)op;
+    if (!enter(m)) {
+        return NULL;
+    }
+    bool more = m->iterators != NULL;
+    int r = 0;
+    if (more) {
+        Py_XSETREF(m->observer, Py_NewRef(observer));
+    }
+    for (size_t i = 0; r == 0 && i < m->count; i++) {
+        PyObject *future = Py_NewRef(m->ring[(m->head + i) & (m->capacity - 1)]);
+        PyObject *seen = PyObject_CallOneArg(observer, future);
+        Py_DECREF(future);
+        r = seen == NULL ? -1 : 0;
+        Py_XDECREF(seen);
+    }
+    leave(m);
+    return r < 0 ? NULL : PyBool_FromLong(more);
 }
 
 static int
@@ -303,6 +338,7 @@ map_tp_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(m->executor_ref);
     Py_VISIT(m->fn);
     Py_VISIT(m->iterators);
+    Py_VISIT(m->observer);
     for (size_t i = 0; i < m->count; i++) {
         Py_VISIT(m->ring[(m->head + i) & (m->capacity - 1)]);
     }
@@ -316,7 +352,7 @@ map_tp_clear(PyObject *op)
     if (m->module != NULL) {
         cf_state *st = cf_state_of_module(m->module);
         /* A state without the type is being taken down with all who could care. */
-        close_it(m, st, m->phase == RUNNING && st->future_type != NULL);
+        close_it(m, st, m->phase == RUNNING && st->future_type != NULL, false);
         Py_CLEAR(m->module);
     }
     return 0;
@@ -336,6 +372,10 @@ static PyMethodDef map_methods[] = {
     {"close", map_py_close, METH_NOARGS, PyDoc_STR(
      "close($self, /)\n--\n\n"
      "End the iteration.  If it had begun, tasks that have not are cancelled.")},
+    {"_observe", map_py_observe, METH_O, PyDoc_STR(
+     "_observe($self, observer, /)\n--\n\n"
+     "Call observer(future) for each future whose result was not yielded, now, and for each\n"
+     "that will be submitted, then.  Returns True if more may be submitted.")},
     {NULL, NULL, 0, NULL},
 };
 
@@ -362,16 +402,18 @@ static PyType_Spec map_spec = {
 /* The keyword arguments of map(), which can be `fn` too if there is nothing to iterate
    over; -1 with TypeError or ValueError. */
 static int
-parse_options(PyObject *kwargs, PyObject **fn, cf_deadline *until, Py_ssize_t *buffersize)
+parse_options(PyObject *kwargs, PyObject **fn, cf_deadline *until, Py_ssize_t *buffersize,
+              PyObject **progress)
 {
-    static char *names[] = {"timeout", "chunksize", "buffersize", "fn", NULL};
+    static char *names[] = {"timeout", "chunksize", "buffersize", "progress", "fn", NULL};
     PyObject *timeout = Py_None, *chunksize = NULL, *buffer = Py_None, *by_name = NULL;
     PyObject *empty = PyTuple_New(0);
     if (empty == NULL) {
         return -1;
     }
-    int ok = PyArg_ParseTupleAndKeywords(empty, kwargs, "|$OOOO:map", names, &timeout,
-                                         &chunksize, &buffer, &by_name);
+    *progress = Py_False;
+    int ok = PyArg_ParseTupleAndKeywords(empty, kwargs, "|$OOOOO:map", names, &timeout,
+                                         &chunksize, &buffer, progress, &by_name);
     Py_DECREF(empty);
     if (!ok) {
         return -1;
@@ -410,8 +452,8 @@ cf_executor_py_map(PyObject *self, PyObject *args, PyObject *kwargs)
     cf_state *st = cf_state_of(Py_TYPE(self));
     cf_deadline until;
     Py_ssize_t buffersize, iterables = PyTuple_GET_SIZE(args) - 1;
-    PyObject *fn = iterables < 0 ? NULL : PyTuple_GET_ITEM(args, 0);
-    if (parse_options(kwargs, &fn, &until, &buffersize) < 0) {
+    PyObject *fn = iterables < 0 ? NULL : PyTuple_GET_ITEM(args, 0), *progress;
+    if (parse_options(kwargs, &fn, &until, &buffersize, &progress) < 0) {
         return NULL;
     }
     if (iterables < 0) {
@@ -457,7 +499,12 @@ cf_executor_py_map(PyObject *self, PyObject *args, PyObject *kwargs)
             goto error;
         }
     }
-    return (PyObject *)m;
+    if (progress == Py_False || progress == Py_None) {
+        return (PyObject *)m;
+    }
+    PyObject *shown = PyObject_CallFunctionObjArgs(st->show_progress, m, args, progress, NULL);
+    Py_DECREF(m);
+    return shown;
 
 error:
     /* What was submitted goes on, as in the standard library. */
@@ -471,13 +518,15 @@ error:
 static PyMethodDef executor_methods[] = {
     {"map", (PyCFunction)(void (*)(void))cf_executor_py_map,
      METH_VARARGS | METH_KEYWORDS, PyDoc_STR(
-     "map($self, fn, *iterables, timeout=None, chunksize=1, buffersize=None)\n--\n\n"
+     "map($self, fn, *iterables, timeout=None, chunksize=1, buffersize=None,\n"
+     "    progress=False)\n--\n\n"
      "Like map(fn, *iterables), with the calls made by the executor.\n\n"
      "All calls are submitted at once, through self.submit, and the results come in\n"
      "order.  timeout: seconds from now for all results (None: no limit), after which\n"
      "next() raises TimeoutError.  chunksize: tasks sent together to a process; threads\n"
      "ignore it.  buffersize: submit only so many tasks ahead of the result that is\n"
-     "being waited for (None: all).\n"
+     "being waited for (None: all).  progress: show how many tasks have ended, as\n"
+     "cfutures.progress() does; a text is shown beside it.\n"
      "Raises TypeError or ValueError for a buffersize that is not an int above 0; the\n"
      "first exception of a call is raised by next(), which then cancels the rest.")},
     {NULL, NULL, 0, NULL},

@@ -38,7 +38,7 @@ cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
     }
     hook->hook.kind = CF_HOOK_CALLBACK;
     hook->fn = Py_NewRef(fn);
-    if (!(f->has & (CF_HAS_CALL | CF_HAS_TRACE))) {
+    if (!(cf_future_has(f) & (CF_HAS_CALL | CF_HAS_TRACE))) {
         /* A pool's future is held by the pool until its callbacks have run and are
            dropped: until then it is no garbage, whatever they refer to. */
         cf_future_track(f);

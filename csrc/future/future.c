@@ -44,7 +44,8 @@ cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args, size_t nargs,
     f->u.call.fn = Py_NewRef(fn);
     f->u.call.kwnames = Py_XNewRef(kwnames);
     f->nargs = (uint32_t)nargs;
-    f->has = CF_HAS_CALL;
+    f->submitted = cf_now_stamp();
+    cf_future_set_has(f, CF_HAS_CALL);
     return f;
 }
 
@@ -60,12 +61,13 @@ call_size(FutureObject *f)
 void
 cf_future_drop_call(FutureObject *f)
 {
-    if (!(f->has & CF_HAS_CALL)) {
+    if (!(cf_future_has(f) & CF_HAS_CALL)) {
         return;
     }
     cf_call call = f->u.call;
     size_t total = call_size(f);
-    f->has &= (uint8_t)~CF_HAS_CALL;
+    f->u.name = cf_call_name(call.fn);
+    cf_future_set_has(f, CF_HAS_NAME);
     PyObject **args = total > CF_INLINE_ARGS ? call.args.block : call.args.inlined;
     Py_DECREF(call.fn);
     Py_XDECREF(call.kwnames);
@@ -78,14 +80,15 @@ cf_future_drop_call(FutureObject *f)
 }
 
 PyObject *
-cf_future_run_call(FutureObject *f, cf_trace *trace)
+cf_future_run_call(FutureObject *f, const cf_trace *trace)
 {
     /* On the stack, where the cycle collector and a callee that borrows the slot
        before the arguments cannot get in each other's way. */
     cf_call call = f->u.call;
     size_t total = call_size(f);
-    f->has = CF_HAS_TRACE;
+    f->u.name = cf_call_name(call.fn);
     f->u.trace = *trace;
+    cf_future_set_has(f, CF_HAS_NAME | CF_HAS_TRACE);
     PyObject *space[1 + CF_INLINE_ARGS] = {
         NULL, call.args.inlined[0], call.args.inlined[1], call.args.inlined[2]};
     PyObject **args = space + 1;
@@ -95,7 +98,7 @@ cf_future_run_call(FutureObject *f, cf_trace *trace)
         nargsf = f->nargs;
     }
     PyObject *result = PyObject_Vectorcall(call.fn, args, nargsf, call.kwnames);
-    f->u.trace.finished = cf_now_coarse();
+    cf_store_relaxed(&f->u.trace.finished, cf_now_stamp());
 
     PyObject *exc = result == NULL ? PyErr_GetRaisedException() : NULL;
     Py_DECREF(call.fn);
@@ -377,7 +380,7 @@ cf_future_result(cf_state *st, FutureObject *f, cf_deadline until)
         }
     }
     if ((word & (CF_ENCODED | CF_DECODED)) == CF_ENCODED
-        && cf_future_settle(st, f, &word) < 0)
+        && cf_future_receive(st, f, &word) < 0)
     {
         return NULL;
     }
@@ -389,8 +392,16 @@ cf_future_result(cf_state *st, FutureObject *f, cf_deadline until)
     if (!(word & CF_FAILED)) {
         return Py_NewRef(result == NULL ? Py_None : result);
     }
+    cf_future_mark_read(f);
     raise_stored(result);
     return NULL;
+}
+
+void
+cf_future_mark_read(FutureObject *f)
+{
+    uint32_t word = cf_cell_lock(&f->cell);
+    cf_cell_unlock(&f->cell, 0, CF_READ & ~word);
 }
 
 PyObject *

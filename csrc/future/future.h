@@ -7,7 +7,7 @@
      whoever makes the future done for good (decoded, cancelled, set).
    - `call` (what to run) is filled before the future is shared.  Whoever wins the
      move out of PENDING owns it: the claiming worker, cancel(), or set_result().
-     Then the same memory holds `trace`, the worker's until the future is done.
+     Then the same memory holds `name` and `trace`, the worker's until the future is done.
    - `result` belongs to the holder of CF_LOCKED until the future is done; from then
      on nothing writes it.
    - `hooks` and `emulation` belong to the holder of CF_LOCKED.
@@ -31,10 +31,14 @@ typedef struct {
     } args;
 } cf_call;
 
+/* Who ran the call, and when. */
 typedef struct {
-    int64_t started, finished;      /* cf_now_coarse(); finished is 0 while it runs */
-    uint32_t pool, worker;          /* numbers, see threads/pool.h */
+    cf_word started, finished;      /* cf_now_stamp(); finished is 0 while it runs */
+    uint32_t pool;                  /* its number, see threads/pool.h, or CF_IN_PROCESS */
+    uint32_t worker;                /* number of the thread, or identifier of the process */
 } cf_trace;
+
+#define CF_IN_PROCESS UINT32_MAX
 
 /* Somebody must be told when the future is done. */
 typedef enum { CF_HOOK_CALLBACK, CF_HOOK_TICKET } cf_hook_kind;
@@ -70,23 +74,42 @@ typedef struct {
 } cf_remote_task;
 
 /* CF_HAS_FETCHER: with CF_HAS_REMOTE, a thread is decoding the result. */
-enum { CF_HAS_CALL = 1, CF_HAS_TRACE = 2, CF_HAS_REMOTE = 4, CF_HAS_FETCHER = 8 };
+enum { CF_HAS_CALL = 1, CF_HAS_TRACE = 2, CF_HAS_REMOTE = 4, CF_HAS_FETCHER = 8,
+       CF_HAS_NAME = 16 };
 
 typedef struct {
     PyObject_HEAD
     cf_word cell;
-    uint8_t has;                    /* which member of the union is alive */
+    _Atomic uint8_t has;            /* which members of `u` are alive */
     cf_link link;
     PyObject *result;               /* result or exception; NULL stands for None */
     cf_hook *hooks;                 /* newest first */
     struct cf_emulation *emulation;
     union {
         cf_call call;
-        cf_trace trace;
-        cf_remote_task remote;
+        struct {
+            cf_remote_task remote;
+            PyObject *name;         /* the function's: see cf_call_name(); or NULL */
+            cf_trace trace;
+        };
     } u;
     uint32_t nargs;                 /* positional arguments of `call` */
+    uint32_t submitted;             /* cf_now_stamp(); 0: by no pool */
 } FutureObject;
+
+/* `has` is changed by the owner of what it speaks of.  Release, with the acquire of
+   cf_future_has(): a name or trace that is there is whole. */
+static inline void
+cf_future_set_has(FutureObject *f, uint32_t has)
+{
+    cf_store_release(&f->has, (uint8_t)has);
+}
+
+static inline uint32_t
+cf_future_has(FutureObject *f)
+{
+    return cf_load_acquire(&f->has);
+}
 
 uint32_t cf_future_load_remote(FutureObject *f);
 
@@ -110,15 +133,33 @@ cf_future_check(cf_state *st, PyObject *obj)
 FutureObject *cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args,
                             size_t nargs, PyObject *kwnames);
 
+/* What names a callable when it is gone (new; NULL: nothing does): its qualified name as a
+   str, or something without state of the user's that has one.  Runs no Python code. */
+PyObject *cf_call_name(PyObject *fn);
+
+/* The future's (function name or None, pool, worker, seconds queued, seconds run), each
+   None if it is not known, as _trace() returns it. */
+PyObject *cf_future_trace(FutureObject *f);
+
 /* The claimer's: call what the future holds and drop function and arguments.
    Returns the result (new) or NULL with an exception set. */
-PyObject *cf_future_run_call(FutureObject *f, cf_trace *trace);
+PyObject *cf_future_run_call(FutureObject *f, const cf_trace *trace);
 
 /* Drop function and arguments, if they are still there; their owner's. */
 void cf_future_drop_call(FutureObject *f);
 
 /* Let go of the slot in which its task was; the owner's, as above. */
 void cf_future_drop_remote(FutureObject *f);
+
+/* A new future that no call was put in: what it would have been of. */
+void cf_future_set_name(FutureObject *f, PyObject *fn);
+
+/* The future dies: forget its function's name. */
+void cf_future_drop_name(FutureObject *f);
+
+/* If it failed and nobody was given the exception, have it logged, if that is wanted at
+   all.  0 or -1. */
+int cf_future_report_unread(cf_state *st, FutureObject *f);
 
 /* PENDING -> RUNNING (true).  A cancelled future is notified instead (false); in
    any other state false too, and `*unexpected` says so. */
@@ -154,6 +195,15 @@ int cf_future_block(cf_state *st, FutureObject *f, uint32_t mask, cf_deadline un
    one thread.  0 and the word after that, or -1 (Ctrl-C while another thread decodes). */
 int cf_future_settle(cf_state *st, FutureObject *f, uint32_t *word);
 
+/* The same for who waits for the result: Ctrl-C that came with it is raised (-1), and the
+   result stays where it is.  It would become the task's exception if it was noticed while the
+   result is decoded. */
+static inline int
+cf_future_receive(cf_state *st, FutureObject *f, uint32_t *word)
+{
+    return PyErr_CheckSignals() < 0 ? -1 : cf_future_settle(st, f, word);
+}
+
 /* The result of a finished future (new), or NULL with its exception, CancelledError
    or TimeoutError set.  Waits until `until` if it is not done. */
 PyObject *cf_future_result(cf_state *st, FutureObject *f, cf_deadline until);
@@ -161,6 +211,9 @@ PyObject *cf_future_result(cf_state *st, FutureObject *f, cf_deadline until);
 /* A future is looked at by the cycle collector from its first reference to
    something that may refer back. */
 void cf_future_track(FutureObject *f);
+
+/* Nobody needs to be told any more that it failed, or may yet fail. */
+void cf_future_mark_read(FutureObject *f);
 
 /* A text such as "FINISHED" (borrowed). */
 PyObject *cf_future_state_name(cf_state *st, uint32_t word);

@@ -92,7 +92,7 @@ future_py_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
     }
     cf_state *st = state_of(self);
     uint32_t word;
-    if (cf_future_block(st, f, CF_DONE, until) < 0 || cf_future_settle(st, f, &word) < 0) {
+    if (cf_future_block(st, f, CF_DONE, until) < 0 || cf_future_receive(st, f, &word) < 0) {
         return NULL;
     }
     if (!(word & CF_DONE)) {
@@ -103,7 +103,11 @@ future_py_exception(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
         PyErr_SetNone(st->cancelled_error);
         return NULL;
     }
-    return Py_NewRef((word & CF_FAILED) ? f->result : Py_None);
+    if (!(word & CF_FAILED)) {
+        Py_RETURN_NONE;
+    }
+    cf_future_mark_read(f);
+    return Py_NewRef(f->result);
 }
 
 /* ---- asking and moving ---- */
@@ -118,6 +122,12 @@ static PyObject *
 future_py_running(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong((cf_future_load((FutureObject *)self) & CF_RUNNING) != 0);
+}
+
+static PyObject *
+future_py_has_failed(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong((cf_future_load((FutureObject *)self) & CF_FAILED) != 0);
 }
 
 static PyObject *
@@ -230,16 +240,16 @@ future_py_get_snapshot(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 future_py_trace(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    FutureObject *f = (FutureObject *)self;
-    /* The lock is for the reader alone: the fields are a worker's until the future
-       is done, and a torn figure in a repr would be harmless, but is not needed. */
-    if (!(f->has & CF_HAS_TRACE)) {
-        Py_RETURN_NONE;
+    return cf_future_trace((FutureObject *)self);
+}
+
+static PyObject *
+future_py_report_unread(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    if (cf_future_report_unread(state_of(self), (FutureObject *)self) < 0) {
+        return NULL;
     }
-    cf_trace trace = f->u.trace;
-    bool done = trace.finished != 0;
-    int64_t elapsed = (done ? trace.finished : cf_now_coarse()) - trace.started;
-    return Py_BuildValue("IId", trace.pool, trace.worker, (double)elapsed / 1e9);
+    Py_RETURN_NONE;
 }
 
 static PyObject *
@@ -337,7 +347,7 @@ future_tp_traverse(PyObject *self, visitproc visit, void *arg)
     FutureObject *f = (FutureObject *)self;
     Py_VISIT(Py_TYPE(self));
     Py_VISIT(f->result);
-    if (f->has & CF_HAS_CALL) {
+    if (cf_future_has(f) & CF_HAS_CALL) {
         PyObject *kwnames = f->u.call.kwnames;
         size_t total = f->nargs + (kwnames == NULL ? 0 : (size_t)PyTuple_GET_SIZE(kwnames));
         PyObject **args = total > CF_INLINE_ARGS ? f->u.call.args.block
@@ -367,6 +377,7 @@ future_tp_clear(PyObject *self)
     Py_CLEAR(f->result);
     cf_future_drop_call(f);
     cf_future_drop_remote(f);
+    cf_future_drop_name(f);
     cf_future_free_callbacks(hooks);
     if (emulation != NULL) {
         cf_emulation_free(emulation);
@@ -433,10 +444,18 @@ static PyMethodDef future_methods[] = {
      "_invoke_callbacks($self, /)\n--\n\nCall the callbacks; subclasses may override it.")},
     {"_get_snapshot", future_py_get_snapshot, METH_NOARGS, PyDoc_STR(
      "_get_snapshot($self, /)\n--\n\nReturn (done, cancelled, result, exception) at once.")},
+    {"_has_failed", future_py_has_failed, METH_NOARGS, PyDoc_STR(
+     "_has_failed($self, /)\n--\n\n"
+     "Return True if it finished with an exception, without reading that.")},
     {"_trace", future_py_trace, METH_NOARGS, PyDoc_STR(
      "_trace($self, /)\n--\n\n"
-     "Return (pool number, worker number, seconds so far or in all), or None.\n\n"
-     "The seconds are as coarse as the kernel's tick, some milliseconds.")},
+     "Return (function, pool, worker, queued, ran), each None if it is not known.\n\n"
+     "function: something with a __qualname__, or a name; pool: the number of a thread\n"
+     "pool, worker: of its thread; pool -1: worker is a process's identifier; queued, ran:\n"
+     "seconds so far or in all, as coarse as the kernel's tick, some milliseconds.")},
+    {"_report_unread", future_py_report_unread, METH_NOARGS, PyDoc_STR(
+     "_report_unread($self, /)\n--\n\n"
+     "If it failed and nobody has asked, say so; warn_unread() makes this its __del__.")},
     {"_commit", (PyCFunction)(void (*)(void))cf_future_py_commit, METH_FASTCALL, PyDoc_STR(
      "_commit($self, how, value, /)\n--\n\n"
      "The bare change of state, for cfutures._base, which holds _condition.")},

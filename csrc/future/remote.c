@@ -3,18 +3,21 @@
 #include "py/block.h"
 
 FutureObject *
-cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot)
+cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot, PyObject *name)
 {
     PyTypeObject *type = (PyTypeObject *)st->future_type;
     FutureObject *f = (FutureObject *)type->tp_alloc(type, 0);
     if (f == NULL) {
+        Py_XDECREF(name);
         return NULL;
     }
 #if CF_UNTRACK_PENDING
     PyObject_GC_UnTrack(f);
 #endif
     f->u.remote = (cf_remote_task){remote, slot};
-    f->has = CF_HAS_REMOTE;
+    f->u.name = name;
+    f->submitted = cf_now_stamp();
+    cf_future_set_has(f, CF_HAS_REMOTE | CF_HAS_NAME);
     cf_store_relaxed(&f->cell, CF_REMOTE);
     return f;
 }
@@ -68,7 +71,7 @@ cf_future_block(cf_state *st, FutureObject *f, uint32_t mask, cf_deadline until)
         }
         /* The task as it is now: another thread may take its result while we wait. */
         cf_cell_lock(&f->cell);
-        bool here = (f->has & CF_HAS_REMOTE) != 0;
+        bool here = (cf_future_has(f) & CF_HAS_REMOTE) != 0;
         cf_remote_task task = f->u.remote;
         cf_cell_unlock(&f->cell, 0, 0);
         int r = here ? task.pool->ops->block(st, task.pool, task.slot, until) : 1;
@@ -84,20 +87,23 @@ cf_future_block(cf_state *st, FutureObject *f, uint32_t mask, cf_deadline until)
 static void
 let_go(FutureObject *f)
 {
-    cf_cell_lock(&f->cell);
-    bool here = (f->has & CF_HAS_REMOTE) != 0;
+    uint32_t word = cf_cell_lock(&f->cell), has = cf_future_has(f);
+    bool here = (has & CF_HAS_REMOTE) != 0;
     cf_remote_task task = f->u.remote;
-    f->has &= (uint8_t)~(CF_HAS_REMOTE | CF_HAS_FETCHER);
+    if (here && task.pool->ops->trace(task.pool, task.slot, &f->u.trace)) {
+        has |= CF_HAS_TRACE;
+    }
+    cf_future_set_has(f, has & ~(uint32_t)(CF_HAS_REMOTE | CF_HAS_FETCHER));
     cf_cell_unlock(&f->cell, 0, 0);
     if (here) {
-        task.pool->ops->let_go(task.pool, task.slot);
+        task.pool->ops->let_go(task.pool, task.slot, (word & CF_READ) != 0);
     }
 }
 
 void
 cf_future_drop_remote(FutureObject *f)
 {
-    if (f->has & CF_HAS_REMOTE) {
+    if (cf_future_has(f) & CF_HAS_REMOTE) {
         let_go(f);
     }
 }
@@ -110,9 +116,9 @@ cf_future_settle(cf_state *st, FutureObject *f, uint32_t *now)
         return 0;
     }
     word = cf_cell_lock(&f->cell);
-    bool mine = !(word & CF_DECODED) && !(f->has & CF_HAS_FETCHER);
+    bool mine = !(word & CF_DECODED) && !(cf_future_has(f) & CF_HAS_FETCHER);
     if (mine) {
-        f->has |= CF_HAS_FETCHER;
+        cf_future_set_has(f, cf_future_has(f) | CF_HAS_FETCHER);
     }
     cf_cell_unlock(&f->cell, 0, 0);
     if (!mine) {
@@ -144,7 +150,7 @@ int
 cf_remote_arrived(cf_state *st, FutureObject *f)
 {
     uint32_t word = cf_future_load(f);
-    if ((word & CF_REMOTE) && (word & CF_EMULATED) && (f->has & CF_HAS_REMOTE)) {
+    if ((word & CF_REMOTE) && (word & CF_EMULATED) && (cf_future_has(f) & CF_HAS_REMOTE)) {
         /* Those who hold the condition see it change with its result. */
         bool failed;
         cf_remote_task task = f->u.remote;
@@ -152,9 +158,11 @@ cf_remote_arrived(cf_state *st, FutureObject *f)
             return cf_future_cancel(st, f) < 0 ? -1 : 0;
         }
         cf_cell_lock(&f->cell);
-        bool mine = !(f->has & CF_HAS_FETCHER)
+        bool mine = !(cf_future_has(f) & CF_HAS_FETCHER)
             && (task.pool->ops->look(task.pool, task.slot) & CF_DONE);
-        f->has |= mine ? CF_HAS_FETCHER : 0;
+        if (mine) {
+            cf_future_set_has(f, cf_future_has(f) | CF_HAS_FETCHER);
+        }
         cf_cell_unlock(&f->cell, 0, 0);
         if (mine) {
             PyObject *result = task.pool->ops->fetch(st, task.pool, task.slot, &failed);
@@ -173,7 +181,7 @@ int
 cf_remote_watch(cf_state *st, FutureObject *f)
 {
     uint32_t word = cf_cell_lock(&f->cell);
-    bool here = (word & CF_REMOTE) && (f->has & CF_HAS_REMOTE);
+    bool here = (word & CF_REMOTE) && (cf_future_has(f) & CF_HAS_REMOTE);
     bool told = true;
     if (here) {
         cf_remote_task *task = &f->u.remote;

@@ -32,16 +32,22 @@ typedef struct {
     bool (*watch)(cf_remote *remote, cf_remote_slot slot, FutureObject *f);
     /* The result (new; an exception if *failed), never NULL. */
     PyObject *(*fetch)(cf_state *st, cf_remote *remote, cf_remote_slot slot, bool *failed);
-    /* The future has its result, or is dying: the slot is the pool's again. */
-    void (*let_go)(cf_remote *remote, cf_remote_slot slot);
+    /* Who runs or ran it, and when, as far as that is known (false: not at all).  Called
+       with the cell's lock held. */
+    bool (*trace)(cf_remote *remote, cf_remote_slot slot, cf_trace *trace);
+    /* The future has its result, or is dying: the slot is the pool's again.  If it dies
+       before its task has ended, and that fails, the exception will have been `read`. */
+    void (*let_go)(cf_remote *remote, cf_remote_slot slot, bool read);
 } cf_remote_ops;
 
 struct cf_remote {
     const cf_remote_ops *ops;
 };
 
-/* A pending future for the task in `slot`. NULL with MemoryError. */
-FutureObject *cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot);
+/* A pending future for the task in `slot`, with the name of its function (stolen) or NULL.
+   NULL with MemoryError. */
+FutureObject *cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot,
+                               PyObject *name);
 
 /* The task of a watched future is done: move on, tell everybody, call callbacks.  0, or
    -1 if a callback raised what is not an Exception. */

@@ -29,6 +29,7 @@
 #ifndef CF_IPC_BOARD_H
 #define CF_IPC_BOARD_H
 
+#include "base/activity.h"
 #include "ipc/segment.h"
 #include "plat/clock.h"
 #include "plat/spin.h"
@@ -59,8 +60,15 @@ typedef struct {
     cf_word word;
     cf_word next;               /* announced list: slot number + 1; the announcer's */
     /* The task's function: a definition's number (0: it is in the message), and where
-       its bytes are: a uint64_t length and then the bytes.  The parent's. */
-    uint64_t definition;
+       its bytes are: a uint64_t length and then the bytes.  The parent's; once the worker
+       has read it (and `pid` is not 0) there is in its place when the task began and ended
+       (cf_now_stamp(); 0: not yet). */
+    union {
+        uint64_t definition;
+        struct {
+            cf_word started, finished;
+        };
+    };
     uint64_t definition_at;
     /* The message: the parent's until QUEUED, then the taker's, with DONE the parent's
        again. */
@@ -68,7 +76,7 @@ typedef struct {
     uint8_t codec;
     uint8_t count;              /* arguments, for some codecs */
     uint16_t flags;
-    uint32_t reserved;
+    cf_word pid;                /* who runs or ran it; the parent's 0 until then */
     char inlined[CF_SLOT_INLINE];
 } cf_slot;
 
@@ -85,7 +93,12 @@ typedef struct {
     char pad[CF_CACHE_LINE - 3 * sizeof(cf_word)];
     cf_word busy;               /* the worker's */
     cf_word last;               /* the worker's: it has begun its last task */
-    char pad_to_end[CF_CACHE_LINE - 2 * sizeof(cf_word)];
+    cf_word active;             /* the worker's: it is not asleep, as `activity` knows */
+    cf_word unused;
+    /* The workers' that had this number, one after the other: how many tasks they ended, and
+       how many of these failed. */
+    _Atomic uint64_t ended, failed;
+    char pad_to_end[CF_CACHE_LINE - 4 * sizeof(cf_word) - 2 * sizeof(uint64_t)];
 } cf_record;
 
 _Static_assert(sizeof(cf_record) == 128, "the segment reserves this");
@@ -108,6 +121,7 @@ typedef struct {
     /* A stack, slot number + 1: anybody pushes, the manager takes all of it. */
     _Alignas(CF_APART) cf_word announced;
     cf_word manager_asleep;             /* the manager's; who makes it 0 rings the bell */
+    _Alignas(CF_APART) cf_activity activity;    /* of the workers, but for sleep */
     /* A bit for each worker, which sets it and clears it. */
     _Alignas(CF_APART) _Atomic uint64_t parked[CF_MAX_WORKERS / 64];
 } cf_board_head;
@@ -207,6 +221,15 @@ void cf_board_enlist(cf_board *board, uint32_t number);
    take another one. */
 uint32_t cf_board_idle(const cf_board *board, uint32_t enlisted_up_to);
 
+typedef struct {
+    uint64_t ended, failed;     /* tasks that workers finished; those of them that failed */
+    uint32_t running;           /* workers that have a task */
+    int64_t active;             /* nanoseconds in which some worker was awake */
+} cf_board_tally;
+
+/* What workers say that they have done; `since`: when the board was made, cf_now_coarse(). */
+cf_board_tally cf_board_count_up(const cf_board *board, int64_t since);
+
 /* ---- a worker's side ---- */
 
 /* Take the oldest task; CF_NO_SLOT if there is none, or the worker is dismissed.  With a
@@ -221,6 +244,10 @@ void cf_board_found(cf_board *board, uint32_t number);
 void cf_board_finish(cf_board *board, uint32_t slot, bool failed, int bell);
 /* The worker says that it runs a task or not (for cf_board_idle). */
 void cf_board_busy(cf_board *board, uint32_t number, bool busy);
+/* The worker has finished a task. */
+void cf_board_ended(cf_board *board, uint32_t number, bool failed);
+/* The worker begins to work, or goes to sleep or leaves. */
+void cf_board_active(cf_board *board, uint32_t number, bool active);
 /* Nothing to take: look for a while, awake, unless somebody else does.  CF_OK: take, at
    once, since others may rely on it; CF_AGAIN: nothing came, so sleep (what is to be done
    before may take its time); CF_TIMEDOUT: the board is closed or the worker dismissed:

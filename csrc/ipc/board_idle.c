@@ -277,6 +277,44 @@ cf_board_busy(cf_board *board, uint32_t number, bool busy)
 }
 
 void
+cf_board_ended(cf_board *board, uint32_t number, bool failed)
+{
+    cf_record *me = &board->records[number];
+    /* No read-modify-write: nobody else writes them. */
+    if (failed) {
+        cf_store_relaxed(&me->failed, cf_load_relaxed(&me->failed) + 1);
+    }
+    cf_store_relaxed(&me->ended, cf_load_relaxed(&me->ended) + 1);
+}
+
+void
+cf_board_active(cf_board *board, uint32_t number, bool active)
+{
+    cf_record *me = &board->records[number];
+    if (cf_load_relaxed(&me->active) == active) {
+        return;
+    }
+    /* Who dies between the two is taken for what it was: the figure is off, nothing else. */
+    (active ? cf_activity_begin : cf_activity_end)(&board->shared->activity, cf_now_coarse());
+    cf_store_relaxed(&me->active, active);
+}
+
+cf_board_tally
+cf_board_count_up(const cf_board *board, int64_t since)
+{
+    cf_board_tally tally = {0, 0, 0, 0};
+    uint32_t count = enlisted(board);
+    for (uint32_t i = 0; i < count; i++) {
+        const cf_record *record = &board->records[i];
+        tally.ended += cf_load_relaxed(&record->ended);
+        tally.failed += cf_load_relaxed(&record->failed);
+        tally.running += cf_load_relaxed(&record->enlisted) && cf_load_relaxed(&record->busy);
+    }
+    tally.active = cf_activity_total(&board->shared->activity, cf_now_coarse(), since);
+    return tally;
+}
+
+void
 cf_board_last(cf_board *board, uint32_t number, int bell)
 {
     cf_store_release(&board->records[number].last, 1);
@@ -348,6 +386,7 @@ cf_board_bury(cf_board *board, uint32_t number)
 {
     assert(number < board->workers);
     cf_store_seq(&board->records[number].enlisted, 0);
+    cf_board_active(board, number, false);
     unpark(board, number);
     /* Whoever has the token may have got it from the dead worker, and not know. */
     uint32_t token = cf_load_seq(&board->shared->token);

@@ -26,6 +26,18 @@ py_finalize(PyObject *module, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+py_warn_unread(PyObject *module, PyObject *arg)
+{
+    int on = PyObject_IsTrue(arg);
+    if (on < 0) {
+        return NULL;
+    }
+    cf_word *word = &cf_state_of_module(module)->warn_unread;
+    return PyBool_FromLong((long)atomic_exchange_explicit(word, (uint32_t)on,
+                                                          memory_order_relaxed));
+}
+
+static PyObject *
 py_cpu_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
     return PyLong_FromLong(cf_cpu_count());
@@ -56,6 +68,9 @@ static PyMethodDef module_methods[] = {
      "memory, bell: descriptors, number, arena: what ProcessPool._enlist() gave; parent:\n"
      "the process to end with; max_tasks: 0 for no limit; threshold: bytes from which a\n"
      "buffer travels by itself; idle(): called before sleeping.")},
+    {"_warn_unread", py_warn_unread, METH_O, PyDoc_STR(
+     "_warn_unread($module, on, /)\n--\n\n"
+     "Log exceptions that nobody has asked for, or not; returns how it was.")},
     {"_configure", (PyCFunction)(void (*)(void))cf_state_configure,
      METH_VARARGS | METH_KEYWORDS, PyDoc_STR(
      "_configure($module, /, **objects)\n--\n\nHand over what C needs of Python.")},

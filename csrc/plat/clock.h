@@ -15,4 +15,8 @@ int64_t cf_now(void);
 /* Now, as of the kernel's last tick (milliseconds old, a few nanoseconds to read). */
 int64_t cf_now_coarse(void);
 
+/* The same in milliseconds, from 2^32 on beginning again, never 0: for a note of when
+   something was that costs four bytes. */
+uint32_t cf_now_stamp(void);
+
 #endif

@@ -21,3 +21,10 @@ cf_now_coarse(void)
 {
     return read_clock(CLOCK_MONOTONIC_COARSE);
 }
+
+uint32_t
+cf_now_stamp(void)
+{
+    uint32_t stamp = (uint32_t)(cf_now_coarse() / 1000000);
+    return stamp == 0 ? 1 : stamp;
+}

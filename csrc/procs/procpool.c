@@ -62,6 +62,7 @@ cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t threshold)
     pool->remote.ops = &cf_procpool_ops;
     pool->st = st;
     pool->owners = 1;
+    pool->opened = cf_now_coarse();
     cf_store_relaxed(&pool->quiet, 1);
     pool->module = Py_NewRef(module);
     /* More records than workers: one that is gone may have left results behind, which
@@ -186,6 +187,32 @@ cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
     }
 }
 
+static PyObject *procpool_fetch(cf_state *st, cf_remote *remote, cf_remote_slot slot,
+                                bool *failed);
+
+/* The future of a task died before its task failed: have the exception logged. */
+static void
+report_unread(cf_procpool *pool, uint32_t slot)
+{
+    cf_state *st = pool->st;
+    uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot));
+    bool failed = (word & CF_SLOT_FAILED) != 0
+        || (pool->tasks[slot].extra != NULL && pool->tasks[slot].extra->error != NULL);
+    if (!failed || st->log_unread == NULL || !cf_load_relaxed(&st->warn_unread)) {
+        return;
+    }
+    cf_definition *definition = pool->tasks[slot].definition;
+    PyObject *name = definition == NULL ? NULL : definition->name;
+    PyObject *exc = procpool_fetch(st, &pool->remote, (cf_remote_slot){slot, 0}, &failed);
+    PyObject *r = PyObject_CallFunctionObjArgs(
+        st->log_unread, name == NULL ? Py_None : name, exc, NULL);
+    if (r == NULL) {
+        PyErr_WriteUnraisable(st->log_unread);
+    }
+    Py_XDECREF(r);
+    Py_DECREF(exc);
+}
+
 void
 cf_procpool_settle(cf_procpool *pool, uint32_t slot)
 {
@@ -196,6 +223,9 @@ cf_procpool_settle(cf_procpool *pool, uint32_t slot)
     bool let_go = cf_task_is(task, CF_TASK_LET_GO);
     cf_procpool_unlock(pool);
     if (let_go) {
+        if (cf_task_is(task, CF_TASK_REPORT)) {
+            report_unread(pool, slot);
+        }
         cf_procpool_free_slot(pool, slot);
     }
     if (f != NULL) {
@@ -296,6 +326,7 @@ cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error)
     }
     bool watched = task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO);
     if (cf_board_cancel(&pool->board, slot)) {
+        cf_procpool_count(&pool->failed_here);
         if (watched) {          /* such a slot is never announced */
             cf_procpool_settle(pool, slot);
         }
@@ -303,9 +334,12 @@ cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error)
     }
     word = cf_load_acquire(cf_procpool_word(pool, slot));
     cf_task_flag(task, CF_TASK_ENDED);
+    cf_store_relaxed(&cf_board_slot(&pool->board, slot)->finished, cf_now_stamp());
+    cf_procpool_count(&pool->failed_here);
     if ((word & CF_SLOT_TAKEN) && cf_board_fail(&pool->board, slot, CF_SLOT_WORKER(word))) {
         return true;
     }
+    atomic_fetch_sub_explicit(&pool->failed_here, 1, memory_order_relaxed);
     atomic_fetch_and_explicit(&task->flags, ~(uint32_t)CF_TASK_ENDED,
                               memory_order_relaxed);    /* its worker was faster */
     return false;
@@ -331,9 +365,11 @@ cf_procpool_cancel_queued(cf_procpool *pool, uint32_t spared)
             spared--;
             continue;
         }
-        if (cf_board_cancel(&pool->board, slot)
-            && (task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO)))
-        {
+        if (!cf_board_cancel(&pool->board, slot)) {
+            continue;
+        }
+        cf_procpool_count(&pool->cancelled);
+        if (task->watcher != NULL || cf_task_is(task, CF_TASK_LET_GO)) {
             cf_procpool_settle(pool, slot);
         }
     }
@@ -421,8 +457,26 @@ procpool_cancel(cf_remote *remote, cf_remote_slot slot)
     if (is_forked(pool)) {
         return false;
     }
-    return cf_board_cancel(&pool->board, slot.number)
-        || procpool_look(remote, slot) == CF_STATE_CANCELLED_AND_NOTIFIED;
+    if (cf_board_cancel(&pool->board, slot.number)) {
+        cf_procpool_count(&pool->cancelled);
+        return true;
+    }
+    return procpool_look(remote, slot) == CF_STATE_CANCELLED_AND_NOTIFIED;
+}
+
+static bool
+procpool_trace(cf_remote *remote, cf_remote_slot slot, cf_trace *trace)
+{
+    cf_procpool *pool = pool_of(remote);
+    cf_slot *shared = cf_board_slot(&pool->board, slot.number);
+    /* acquire: when it began.  Of a slot that is free again there is nothing to tell. */
+    uint32_t pid = is_forked(pool) ? 0 : cf_load_acquire(&shared->pid);
+    if (pid == 0) {
+        return false;
+    }
+    *trace = (cf_trace){cf_load_relaxed(&shared->started), cf_load_relaxed(&shared->finished),
+                        CF_IN_PROCESS, pid};
+    return true;
 }
 
 typedef struct {
@@ -569,6 +623,11 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
     bool raised = (cf_load_relaxed(&copy.word) & CF_SLOT_FAILED) != 0;
     PyObject *result = cf_decode_result(pool->codec, &copy);
     if (result == NULL) {
+        if (PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+            /* Ctrl-C, most likely.  What there was of the result is gone, but exception()
+               must not hand the interrupt out as if it was the task's. */
+            PyErr_SetInterrupt();
+        }
         cf_raise_not_decoded(pool->st, "The result of the task");
         return PyErr_GetRaisedException();
     }
@@ -577,15 +636,17 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
 }
 
 static void
-procpool_let_go(cf_remote *remote, cf_remote_slot slot)
+procpool_let_go(cf_remote *remote, cf_remote_slot slot, bool read)
 {
     cf_procpool *pool = pool_of(remote);
     if (is_forked(pool)) {
         return;
     }
     cf_task *task = &pool->tasks[slot.number];
+    bool report = !read && cf_load_relaxed(&pool->st->warn_unread)
+        && !cf_task_is(task, CF_TASK_FETCHED);
     cf_procpool_lock(pool);
-    cf_task_flag(task, CF_TASK_LET_GO);
+    cf_task_flag(task, CF_TASK_LET_GO | (report ? CF_TASK_REPORT : 0));
     FutureObject *watcher = task->watcher;
     uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot.number));
     bool taken_back = (word & CF_SLOT_CANCELLED) != 0;
@@ -611,5 +672,6 @@ const cf_remote_ops cf_procpool_ops = {
     .block = procpool_block,
     .watch = procpool_watch,
     .fetch = procpool_fetch,
+    .trace = procpool_trace,
     .let_go = procpool_let_go,
 };

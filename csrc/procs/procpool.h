@@ -41,6 +41,7 @@ enum {
     CF_TASK_LET_GO = 1,        /* the future is through with it */
     CF_TASK_FETCHED = 2,       /* the result was decoded, its blocks are given back */
     CF_TASK_ENDED = 4,         /* the parent ended it: there is no result in the slot */
+    CF_TASK_REPORT = 8,        /* let go before it ended: if it fails nobody will ask why */
 };
 
 /* What the parent alone knows of a slot. */
@@ -80,6 +81,10 @@ typedef struct cf_procpool {
     uint32_t owners;            /* executor and engine objects that refer to it */
     cf_word quiet;              /* 1: the manager has nothing to give back */
     PyObject *broken_text;      /* owned; set before CF_PROCS_BROKEN */
+    int64_t opened;             /* cf_now_coarse() */
+    /* Tasks: submitted (written under `lock`); of these, ended here instead of by a worker,
+       and taken back. */
+    _Atomic uint64_t submitted, failed_here, cancelled;
     struct cf_procpool *prev, *next;    /* guarded by the module's pools_lock */
 } cf_procpool;
 
@@ -97,6 +102,12 @@ cf_procpool_unlock(cf_procpool *pool)
     if (!CF_SERIALIZED) {
         cf_spinlock_unlock(&pool->lock);
     }
+}
+
+static inline void
+cf_procpool_count(_Atomic uint64_t *counter)
+{
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
 }
 
 static inline cf_word *

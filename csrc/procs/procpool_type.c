@@ -60,11 +60,16 @@ post(cf_procpool *pool, uint32_t slot, const cf_message *m, cf_definition *defin
     cf_message_post(m, shared);
     shared->definition = definition == NULL ? 0 : definition->number;
     shared->definition_at = definition == NULL ? 0 : definition->at;
+    cf_store_relaxed(&shared->pid, 0);
     cf_procpool_lock(pool);
     cf_status status = cf_board_push(&pool->board, slot);
     if (status == CF_AGAIN) {
         cf_board_advance(&pool->board);
         status = cf_board_push(&pool->board, slot);
+    }
+    if (status == CF_OK) {
+        /* No read-modify-write: under the lock. */
+        cf_store_relaxed(&pool->submitted, cf_load_relaxed(&pool->submitted) + 1);
     }
     cf_procpool_unlock(pool);
     if (status != CF_OK) {
@@ -79,9 +84,16 @@ post(cf_procpool *pool, uint32_t slot, const cf_message *m, cf_definition *defin
 /* A task that cannot be pickled fails, with the exception that is set; the standard library
    finds out later, and has started a worker for it: so many are there for the next ones. */
 static PyObject *
-not_encoded(PyObject *self, cf_procpool *pool)
+not_encoded(PyObject *self, cf_procpool *pool, PyObject *fn)
 {
     PyObject *f = cf_procpool_failed_future(pool->st);
+    if (f != NULL) {
+        cf_future_set_name((FutureObject *)f, fn);
+        cf_procpool_lock(pool);
+        cf_store_relaxed(&pool->submitted, cf_load_relaxed(&pool->submitted) + 1);
+        cf_procpool_unlock(pool);
+        cf_procpool_count(&pool->failed_here);
+    }
     if (f != NULL && cf_load_relaxed(&pool->running) < cf_load_relaxed(&pool->limit)) {
         PyObject *r = PyObject_CallMethodNoArgs(self, pool->st->str_grow);
         if (r == NULL) {
@@ -110,7 +122,7 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     cf_definition *definition;
     cf_message m;
     if (cf_defs_hold(pool->defs, fn, &definition) < 0) {
-        return not_encoded(self, pool);
+        return not_encoded(self, pool, fn);
     }
     if (cf_encode_call(pool->codec, definition == NULL ? fn : NULL, args, nargs, kwnames,
                        &m) < 0)
@@ -118,14 +130,15 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
         if (definition != NULL) {
             cf_defs_release(pool->defs, definition);
         }
-        return not_encoded(self, pool);
+        return not_encoded(self, pool, fn);
     }
     uint32_t slot = cf_procpool_take_slot(pool);
     if (slot == CF_NO_SLOT) {
         PyErr_SetString(PyExc_MemoryError, "too many tasks in this process pool");
         goto no_slot;
     }
-    FutureObject *f = cf_remote_future(st, &pool->remote, (cf_remote_slot){slot, 0});
+    FutureObject *f = cf_remote_future(st, &pool->remote, (cf_remote_slot){slot, 0},
+                                       cf_call_name(fn));
     if (f == NULL || post(pool, slot, &m, definition) < 0) {
         goto not_posted;
     }
@@ -156,7 +169,7 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
 
 not_posted:
     if (f != NULL) {
-        f->has = 0;             /* it never had a task */
+        cf_future_set_has(f, CF_HAS_NAME);      /* it never had a task */
         cf_store_relaxed(&f->cell, 0);
         Py_DECREF(f);
     }
@@ -459,6 +472,28 @@ pool_py_busy(PyObject *self, PyObject *Py_UNUSED(ignored))
 }
 
 static PyObject *
+pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_procpool *pool = pool_of(self);
+    if (pool == NULL) {
+        return NULL;
+    }
+    cf_board_tally tally = {0, 0, 0, 0};
+    if (!(cf_load_relaxed(&pool->state) & CF_PROCS_FORKED)) {
+        tally = cf_board_count_up(&pool->board, pool->opened);
+    }
+    uint64_t failed_here = cf_load_relaxed(&pool->failed_here);
+    uint64_t cancelled = cf_load_relaxed(&pool->cancelled);
+    /* Each was read at another moment. */
+    uint64_t known = tally.ended + failed_here + cancelled + tally.running;
+    uint64_t submitted = cf_load_relaxed(&pool->submitted);
+    return Py_BuildValue("IKIKKKd", (unsigned int)cf_load_relaxed(&pool->running),
+                         submitted > known ? submitted - known : 0ull,
+                         (unsigned int)tally.running, tally.ended - tally.failed,
+                         tally.failed + failed_here, cancelled, (double)tally.active / 1e9);
+}
+
+static PyObject *
 pool_py_trim(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
     cf_procpool *pool = pool_of(self);
@@ -574,6 +609,9 @@ static PyMethodDef engine_methods[] = {
      "_queued($self, /)\n--\n\nHow many tasks wait.")},
     {"_busy", pool_py_busy, METH_NOARGS, PyDoc_STR(
      "_busy($self, /)\n--\n\nHow many tasks run.")},
+    {"_counts", pool_py_counts, METH_NOARGS, PyDoc_STR(
+     "_counts($self, /)\n--\n\n"
+     "Return (workers, queued, running, done, failed, cancelled, active seconds).")},
     {"_trim", pool_py_trim, METH_NOARGS, PyDoc_STR(
      "_trim($self, /)\n--\n\nGive unused memory back to the system; bytes.")},
     {NULL, NULL, 0, NULL},

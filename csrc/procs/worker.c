@@ -30,7 +30,7 @@ typedef struct {
     cf_arena *arena;            /* or NULL */
     cf_codec *codec;
     cf_loaded *loaded;
-    uint32_t number;
+    uint32_t number, pid;
     int bell;
     PyObject *idle;             /* borrowed: called before sleeping */
 } worker;
@@ -79,12 +79,17 @@ call(worker *w, const cf_slot *copy)
     return result;
 }
 
+/* `clock`: the time, if the last task has just ended, or 0; then this one's end. */
 static void
-run(worker *w, uint32_t number)
+run(worker *w, uint32_t number, uint32_t *clock)
 {
     cf_slot *slot = cf_board_slot(&w->board, number);
     cf_slot copy = *slot;
     cf_message m;
+    cf_store_relaxed(&slot->started, *clock != 0 ? *clock : cf_now_stamp());
+    cf_store_relaxed(&slot->finished, 0);
+    /* release: who sees the process sees when it began */
+    cf_store_release(&slot->pid, w->pid);
     PyObject *result = call(w, &copy);
     bool failed = result == NULL;
     if (failed) {
@@ -104,6 +109,9 @@ run(worker *w, uint32_t number)
         }
     }
     cf_message_post(&m, slot);
+    *clock = cf_now_stamp();
+    cf_store_relaxed(&slot->finished, *clock);
+    cf_board_ended(&w->board, w->number, failed);
     /* Idle before the result is seen: whoever gets it and submits again finds this worker
        free, not a reason to start another one. */
     cf_board_busy(&w->board, w->number, false);
@@ -156,27 +164,33 @@ static void
 work(worker *w, unsigned long max_tasks)
 {
     unsigned long done = 0;
+    uint32_t clock = 0;
+    cf_board_active(&w->board, w->number, true);
     while (max_tasks == 0 || done < max_tasks) {
         uint32_t slot = cf_board_take(&w->board, w->number);
         if (slot != CF_NO_SLOT) {
             if (++done == max_tasks) {
                 cf_board_last(&w->board, w->number, w->bell);
             }
-            run(w, slot);
+            run(w, slot, &clock);
             continue;
         }
+        clock = 0;
         cf_board_busy(&w->board, w->number, false);
         PyThreadState *ts = cf_gil_release();
         cf_status status = cf_board_spin(&w->board, w->number);
         cf_gil_take(ts);
         if (status == CF_AGAIN) {
+            cf_board_active(&w->board, w->number, false);
             status = sleep_on_board(w);
+            cf_board_active(&w->board, w->number, true);
         }
         handle_signals_between_tasks();
         if (status == CF_TIMEDOUT) {
             break;
         }
     }
+    cf_board_active(&w->board, w->number, false);
 }
 
 PyObject *
@@ -186,7 +200,7 @@ cf_py_run_worker(PyObject *module, PyObject *args)
     unsigned int arena;
     unsigned long max_tasks;
     unsigned long long threshold;
-    worker w = {.st = cf_state_of_module(module)};
+    worker w = {.st = cf_state_of_module(module), .pid = (uint32_t)cf_peer_self().pid};
     if (!PyArg_ParseTuple(args, "iiIIikKO:run_worker", &memory, &w.bell, &w.number, &arena,
                           &parent, &max_tasks, &threshold, &w.idle)) {
         return NULL;

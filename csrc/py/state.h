@@ -41,6 +41,8 @@
     X(add_callback_emulated)    /* (future, fn) -> bool: it was not too late */  \
     X(watch_foreign)        /* (future, waiter) -> bool: it is done already */   \
     X(unwatch_foreign)      /* (future, waiter) */                               \
+    X(log_unread)           /* (name or None, exception) */                      \
+    X(show_progress)        /* (iterator of map(), progress) -> an iterator */   \
     X(describe)             /* _cells.py: what a worker needs to have a function */ \
     X(load_definition)      /* (bytes-like) -> callable */                        \
     X(pickler)              /* (file, buffer_callback): .dump(obj), .clear_memo() */ \
@@ -76,6 +78,8 @@ typedef struct cf_state {
     int cpus;
     /* Set once, by threading's exit hook. */
     cf_word finalizing;
+    /* 1: exceptions that nobody has asked for are logged; see future/trace.c. */
+    cf_word warn_unread;
 } cf_state;
 
 extern struct PyModuleDef cf_module_def;

@@ -53,6 +53,7 @@
 #define CF_REMOTE    (1u << 10)     /* its task is elsewhere and may be further on; the   */
 #define CF_ENCODED   (1u << 11)     /* next two: future/remote.h */
 #define CF_DECODED   (1u << 12)
+#define CF_READ      (1u << 13)     /* somebody was given the exception, or needs no telling */
 
 uint32_t cf_cell_lock_contended(cf_word *cell);
 

@@ -22,6 +22,7 @@ cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number)
     pool->module = Py_NewRef(module);
     pool->max_workers = max_workers;
     pool->number = number;
+    pool->opened = cf_now_coarse();
 
     cf_state *st = cf_state_of_module(module);
     cf_spinlock_lock(&st->pools_lock);
@@ -156,6 +157,7 @@ cf_pool_cancel_queued(cf_state *st, cf_pool *pool)
         FutureObject *f = future_of(link);
         int r = cf_future_cancel(st, f);
         if (r > 0) {
+            cf_tally_add(&pool->tally.cancelled, 1);
             r = cf_future_notify_cancelled(st, f);
         }
         if (r < 0) {
@@ -195,6 +197,7 @@ cf_pool_fail_queued(cf_state *st, cf_pool *pool, PyObject *reason)
                 exc = PyErr_GetRaisedException();
             }
             cf_future_drop_call(f);
+            cf_tally_add(&pool->tally.failed, 1);
             cf_future_finish(st, f, exc, true);
         }
         if (PyErr_Occurred()) {

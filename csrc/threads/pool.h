@@ -27,6 +27,7 @@
 #ifndef CF_THREADS_POOL_H
 #define CF_THREADS_POOL_H
 
+#include "base/activity.h"
 #include "executor/executor.h"
 #include "sync/lot.h"
 #include "sync/taskq.h"
@@ -36,6 +37,11 @@
 #define CF_POOL_FINALIZING (1u << 2)
 #define CF_POOL_FORKED     (1u << 3)
 
+/* Tasks that workers took, by what became of them. */
+typedef struct {
+    _Atomic uint64_t done, failed, cancelled;
+} cf_tally;
+
 typedef struct cf_worker {
     cf_berth berth;             /* the worker's own */
     _Atomic bool busy;          /* written by the worker, read by submit() */
@@ -43,6 +49,7 @@ typedef struct cf_worker {
     uint32_t number;
     unsigned long thread;       /* PyThread_get_thread_ident() */
     struct cf_worker *next;     /* guarded by the pool's workers_lock */
+    cf_tally tally;             /* written by the worker */
 } cf_worker;
 
 /* Bits of `growth`; the low 32 are the number of threads, started or being started. */
@@ -62,6 +69,9 @@ typedef struct cf_pool {
     PyObject *module;           /* owned: the state must outlive the pool */
     cf_spinlock workers_lock;
     cf_worker *workers;         /* guarded by workers_lock; those that run */
+    cf_tally tally;             /* of workers that left, and of tasks that none had */
+    cf_activity activity;       /* of the workers, but for waiting */
+    int64_t opened;             /* cf_now_coarse() */
     struct cf_pool *prev, *next;    /* guarded by the module's pools_lock */
 } cf_pool;
 
@@ -110,6 +120,13 @@ void cf_pool_break(cf_state *st, cf_pool *pool);
 
 /* A submit that the state forbids: RuntimeError or BrokenThreadPool. */
 void cf_pool_raise_closed(cf_state *st, uint32_t state);
+
+/* Add to a counter. */
+static inline void
+cf_tally_add(_Atomic uint64_t *counter, uint64_t count)
+{
+    atomic_fetch_add_explicit(counter, count, memory_order_relaxed);
+}
 
 /* In a forked child: every pool is empty and closed, and what its threads were
    running has failed. */

@@ -199,6 +199,31 @@ pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLong(pool == NULL ? 0 : cf_taskq_length(&pool->queue));
 }
 
+static PyObject *
+pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
+{
+    cf_pool *pool = self_of(self)->pool;
+    if (pool == NULL) {
+        return Py_BuildValue("IIIKKKd", 0, 0, 0, 0ull, 0ull, 0ull, 0.0);
+    }
+    unsigned int workers = 0, running = 0;
+    cf_spinlock_lock(&pool->workers_lock);
+    uint64_t done = cf_load_relaxed(&pool->tally.done);
+    uint64_t failed = cf_load_relaxed(&pool->tally.failed);
+    uint64_t cancelled = cf_load_relaxed(&pool->tally.cancelled);
+    for (cf_worker *w = pool->workers; w != NULL; w = w->next) {
+        workers++;
+        running += cf_load_relaxed(&w->current) != NULL;
+        done += cf_load_relaxed(&w->tally.done);
+        failed += cf_load_relaxed(&w->tally.failed);
+        cancelled += cf_load_relaxed(&w->tally.cancelled);
+    }
+    cf_spinlock_unlock(&pool->workers_lock);
+    int64_t active = cf_activity_total(&pool->activity, cf_now_coarse(), pool->opened);
+    return Py_BuildValue("IIIKKKd", workers, (unsigned int)cf_taskq_length(&pool->queue),
+                         running, done, failed, cancelled, (double)active / 1e9);
+}
+
 static uint32_t
 state_of(PyObject *self)
 {
@@ -266,6 +291,10 @@ static PyMethodDef pool_methods[] = {
      "Called in the middle of _spawn() (by a signal handler) it does not wait.")},
     {"_queued", pool_py_queued, METH_NOARGS, PyDoc_STR(
      "_queued($self, /)\n--\n\nThe number of tasks that no worker has taken.")},
+    {"_counts", pool_py_counts, METH_NOARGS, PyDoc_STR(
+     "_counts($self, /)\n--\n\n"
+     "Return (workers, queued, running, done, failed, cancelled, active seconds).\n\n"
+     "A future that was cancelled counts as queued until a worker has thrown it away.")},
     {NULL, NULL, 0, NULL},
 };
 

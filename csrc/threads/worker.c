@@ -35,33 +35,47 @@ log_critical(cf_state *st, const char *text)
     Py_XDECREF(r);
 }
 
+/* No read-modify-write: nobody but the worker writes it. */
 static void
-run_task(cf_state *st, cf_pool *pool, cf_worker *w, FutureObject *f)
+count(_Atomic uint64_t *counter)
+{
+    cf_store_relaxed(counter, cf_load_relaxed(counter) + 1);
+}
+
+/* `clock`: the time, if the last task has just ended, or 0; then likewise for this one. */
+static void
+run_task(cf_state *st, cf_pool *pool, cf_worker *w, FutureObject *f, uint32_t *clock)
 {
     bool unexpected;
     if (!cf_future_claim(st, f, &unexpected)) {
         if (unexpected) {
             PyErr_Format(PyExc_RuntimeError, "Future in unexpected state: %R", f);
         }
+        else {
+            count(&w->tally.cancelled);
+        }
         if (PyErr_Occurred()) {
             log_critical(st, "Exception in worker");
         }
         return;
     }
-    cf_trace trace = {cf_now_coarse(), 0, pool->number, w->number};
+    cf_trace trace = {*clock != 0 ? *clock : cf_now_stamp(), 0, pool->number, w->number};
     atomic_store_explicit(&w->current, f, memory_order_relaxed);
     PyObject *result = cf_future_run_call(f, &trace);
     bool failed = result == NULL;
     if (failed) {
         result = PyErr_GetRaisedException();
     }
+    count(failed ? &w->tally.failed : &w->tally.done);
     /* Idle before the result is seen: whoever gets it and submits again finds this
        worker free, not a reason to start another one.  Callbacks keep it busy, and so
        does the end of a future that nobody else holds: its result may have a
        destructor. */
-    if (!(cf_future_load(f) & (CF_HOOKED | CF_EMULATED)) && Py_REFCNT(f) > 1) {
+    bool over = !(cf_future_load(f) & (CF_HOOKED | CF_EMULATED)) && Py_REFCNT(f) > 1;
+    if (over) {
         cf_store_release(&w->busy, false);
     }
+    *clock = over ? cf_load_relaxed(&f->u.trace.finished) : 0;
     if (cf_future_finish(st, f, result, failed) < 0) {
         log_critical(st, "Exception in worker");
     }
@@ -80,13 +94,14 @@ static void
 work(cf_state *st, cf_pool *pool, cf_worker *w)
 {
     int64_t gil_since = cf_now();
+    uint32_t clock = 0;
     for (;;) {
         cf_link *link = cf_taskq_pop(&pool->queue, &w->busy);
         if (link != NULL) {
             cf_lot_found(&pool->lot, &w->berth);
             FutureObject *f = cf_container_of(link, FutureObject, link);
-            bool give_way = (f->has & CF_HAS_CALL) && !checks_by_itself(f->u.call.fn);
-            run_task(st, pool, w, f);
+            bool give_way = (cf_future_has(f) & CF_HAS_CALL) && !checks_by_itself(f->u.call.fn);
+            run_task(st, pool, w, f, &clock);
             Py_DECREF(f);
             cf_store_release(&w->busy, false);
             /* Half as long again as the interval: whoever waits for the GIL demands it
@@ -95,17 +110,21 @@ work(cf_state *st, cf_pool *pool, cf_worker *w)
             if (give_way && cf_now() - gil_since > pool->switch_interval * 3 / 2) {
                 cf_gil_take(cf_gil_release());
                 gil_since = cf_now();
+                clock = 0;
             }
             continue;
         }
+        clock = 0;
         cf_store_relaxed(&w->busy, false);
         uint32_t length = cf_load_seq(&pool->queue.length);
         if (length == CF_TASKQ_CLOSED) {
             break;
         }
+        cf_activity_end(&pool->activity, cf_now_coarse());
         PyThreadState *ts = cf_gil_release();
         cf_lot_wait(&pool->lot, &w->berth);
         cf_gil_take(ts);
+        cf_activity_begin(&pool->activity, cf_now_coarse());
         gil_since = cf_now();
     }
     cf_lot_found(&pool->lot, &w->berth);
@@ -130,6 +149,9 @@ delist(cf_pool *pool, cf_worker *w)
             break;
         }
     }
+    cf_tally_add(&pool->tally.done, cf_load_relaxed(&w->tally.done));
+    cf_tally_add(&pool->tally.failed, cf_load_relaxed(&w->tally.failed));
+    cf_tally_add(&pool->tally.cancelled, cf_load_relaxed(&w->tally.cancelled));
     cf_spinlock_unlock(&pool->workers_lock);
 }
 
@@ -157,7 +179,9 @@ worker_tp_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw
         }
     }
     if (ready) {
+        cf_activity_begin(&pool->activity, cf_now_coarse());
         work(st, pool, w);
+        cf_activity_end(&pool->activity, cf_now_coarse());
     }
     delist(pool, w);
     Py_RETURN_NONE;

@@ -23,9 +23,11 @@ from cfutures._base import (
 )
 from cfutures._install import install, uninstall
 from cfutures._ipython import load_ipython_extension, unload_ipython_extension
+from cfutures._unread import warn_unread
 from cfutures.thread import ThreadPoolExecutor
 
 if TYPE_CHECKING:
+    from cfutures._progress import progress
     from cfutures.pool import Pool, ThreadPool
     from cfutures.process import ProcessPoolExecutor
     from cfutures.queue import Queue
@@ -50,18 +52,21 @@ __all__ = [
     "as_completed",
     "install",
     "load_ipython_extension",
+    "progress",
     "uninstall",
     "unload_ipython_extension",
     "wait",
+    "warn_unread",
 ]
 
 
-# multiprocessing is imported only by those who want processes.
+# multiprocessing is imported only by those who want processes, and so on.
 _LAZY = {
     "Pool": "pool",
     "ProcessPoolExecutor": "process",
     "Queue": "queue",
     "ThreadPool": "pool",
+    "progress": "_progress",
 }
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures as _standard
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures._base import (  # noqa: F401
     _STATE_TO_DESCRIPTION_MAP,
     ALL_COMPLETED,
@@ -64,20 +64,8 @@ class Future(_core.Future[_T], _StandardFuture[_T]):
 
         return asyncio.wrap_future(self).__await__()
 
-    def _worker_name(self) -> str | None:
-        """The name of the thread that runs or ran the call, if it is known."""
-        from cfutures import thread
-
-        trace = self._trace()
-        return None if trace is None else thread._worker_name(trace[0], trace[1])
-
-    def _elapsed(self) -> float | None:
-        """Seconds that the call has run, as of some milliseconds; None before."""
-        trace = self._trace()
-        return None if trace is None else trace[2]
-
     def _repr_html_(self) -> str:
-        from cfutures._html import future_repr_html
+        from cfutures._html_future import future_repr_html
 
         return future_repr_html(self)
 
@@ -115,6 +103,11 @@ class Executor(_core.Executor, _StandardExecutor):
             self.shutdown(wait=False, cancel_futures=True)
             raise
 
+    def _repr_html_(self) -> str | None:
+        from cfutures._html_executor import executor_repr_html
+
+        return executor_repr_html(self)
+
 
 Executor.__module__ = "cfutures"
 
@@ -128,6 +121,21 @@ def _log_callback_error(future: Future[Any], exception: BaseException) -> None:
 
 def _log_critical(message: str, exception: BaseException) -> None:
     LOGGER.critical(message, exc_info=exception)
+
+
+def _log_unread(name: object, exception: BaseException) -> None:
+    from cfutures._unread import log_unread
+
+    log_unread(name, exception)
+
+
+def _show_progress(
+    results: Iterator[Any], args: tuple[Any, ...], progress: object
+) -> Iterator[Any]:
+    from cfutures._progress import map_progress
+
+    shown: Iterator[Any] = map_progress(results, args[1:], progress)
+    return shown
 
 
 def _log_unexpected_state(future: Future[Any]) -> None:
@@ -185,6 +193,8 @@ _core._configure(
     log_callback_error=_log_callback_error,
     log_critical=_log_critical,
     log_unexpected_state=_log_unexpected_state,
+    log_unread=_log_unread,
+    show_progress=_show_progress,
     new_condition=threading.Condition,
     finish_emulated=_finish_emulated,
     add_callback_emulated=_add_callback_emulated,

@@ -16,6 +16,8 @@ import math
 import multiprocessing
 import os
 import threading
+import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.context import BaseContext
 from types import TracebackType
@@ -31,6 +33,11 @@ from cfutures._manager import Manager, interpreter_exits
 __all__ = ["BrokenProcessPool", "ProcessPoolExecutor", "TransferError", "WorkerCrashed"]
 
 _T = TypeVar("_T")
+
+# All pools that were not collected, for `%cfutures`.
+_numbers = itertools.count()
+_executors: weakref.WeakValueDictionary[int, ProcessPoolExecutor] = (
+    weakref.WeakValueDictionary())
 
 _TERMINATE = "terminate"
 _KILL = "kill"
@@ -153,6 +160,7 @@ class ProcessPoolExecutor(
         # Set once, under the crew's lock.
         self._manager: Manager | None = None
         self._shut_down = False
+        _executors[next(_numbers)] = self
 
     def _grow(self) -> None:
         """Start what workers the waiting tasks need; submit() calls this.
@@ -231,6 +239,7 @@ class ProcessPoolExecutor(
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool | str = False,
     ) -> Iterator[_T]:
         """Call `fn` for the items of the iterables, as the builtin map(), in the workers.
 
@@ -240,6 +249,8 @@ class ProcessPoolExecutor(
         chunksize: how many calls are one task.
         buffersize: at most so many tasks are submitted whose results were not yielded; by
             default all are submitted at once.
+        progress: show how many calls have ended, as cfutures.progress() does; a text is
+            shown beside it.
 
         Raises ValueError if chunksize is less than 1; the iterator raises TimeoutError,
         or what `fn` raised.
@@ -252,16 +263,25 @@ class ProcessPoolExecutor(
         frozen = quiet and self._freeze()
         try:
             if chunksize == 1:
-                return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize)
+                return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize,
+                                   progress=progress)
             run_chunk = functools.partial(_process_chunk, fn)
             arguments = zip(*iterables, strict=False)
+            sizes: deque[int] | None = deque() if progress else None
             chunks: Iterator[list[_T]] = super().map(
-                run_chunk, _chunks(arguments, chunksize), timeout=timeout,
+                run_chunk, _chunks(arguments, chunksize, sizes), timeout=timeout,
                 buffersize=buffersize)
+            if sizes is not None:
+                from cfutures._progress import map_progress
+
+                chunks = map_progress(chunks, iterables, progress, sizes.popleft)
             return _chain(chunks)
         finally:
             if frozen:
                 self._thaw()
+
+    def _counts(self) -> tuple[int, int, int, int, int, int, float]:
+        return self._crew.engine._counts()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more tasks, and end the processes when those queued are done.
@@ -341,9 +361,13 @@ class ProcessPoolExecutor(
 ProcessPoolExecutor.__module__ = "cfutures.process"
 
 
-def _chunks(items: Iterator[_T], size: int) -> Iterator[list[_T]]:
-    """Lists of `size` items; the last one may be shorter."""
+def _chunks(
+    items: Iterator[_T], size: int, sizes: deque[int] | None = None
+) -> Iterator[list[_T]]:
+    """Lists of `size` items; the last one may be shorter.  Their sizes go into `sizes`."""
     while chunk := list(itertools.islice(items, size)):
+        if sizes is not None:
+            sizes.append(len(chunk))
         yield chunk
 
 

@@ -42,6 +42,8 @@ def _python_exit() -> None:
             worker.close()
     for thread in threads:
         _join(thread)
+    # From here on the interpreter takes things down: logging may be among them.
+    _core._warn_unread(False)
 
 
 def _join(thread: threading.Thread) -> None:
@@ -74,6 +76,7 @@ def _default_max_workers() -> int:
 
 
 def _worker_name(pool: int, worker: int) -> str:
+    """The name of the thread that has that number in the pool of that number."""
     executor = _executors.get(pool)
     prefix = "worker" if executor is None else executor._thread_name_prefix
     return f"{prefix}_{worker}"
