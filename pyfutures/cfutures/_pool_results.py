@@ -241,13 +241,11 @@ class MapResult(_standard.MapResult[_T]):
                         and _done(future, _left(until))):
                     return False
                 # Ctrl-C may come between any two of these lines: then they are repeated.
-                try:
+                error = _error_of(future)
+                if error is None:
                     self._parts[i] = future.result()
-                except BaseException as error:
-                    own = _error_of(future) if future.done() else None
-                    if error is not own and not future.cancelled():
-                        raise
-                    self._error = self._error or own
+                elif self._error is None:
+                    self._error = error
                 self._taken = i + 1
             if self._futures:
                 if self._error is not None:
@@ -318,7 +316,10 @@ class IMapIterator(_standard.IMapIterator, Generic[_T]):  # type: ignore[type-ar
             self._head = None
         finally:
             self._lock.release()
-        return _outcome(future)
+        try:
+            return _outcome(future)
+        finally:
+            del future      # which has the exception that refers to this frame
 
     __next__ = next
 
