@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 import sys
 import time
+import warnings
 from typing import Any, Protocol
 
 from cfutures._html import bar as html_bar
@@ -29,7 +30,10 @@ class Bar(Protocol):
 def make_bar(total: int | None, desc: str) -> Bar:
     """The best bar that there is here, shown at once."""
     try:
-        tqdm = importlib.import_module("tqdm.auto").tqdm
+        with warnings.catch_warnings():
+            # Without ipywidgets it shows text in a notebook, which will do.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         return _HtmlBar(total, desc) if _in_notebook() else _TextBar(total, desc)
     return _TqdmBar(tqdm, total, desc)
