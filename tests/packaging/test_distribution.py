@@ -39,7 +39,7 @@ def source(tmp_path_factory):
     """A copy of the project as it is in a fresh checkout."""
     folder = tmp_path_factory.mktemp("source") / "project"
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns(
-        ".*", "build", "dist", "out", "*.so", "*.egg-info", "__pycache__", "*.o"))
+        ".*", "build", "dist", "out", "data", "*.so", "*.egg-info", "__pycache__", "*.o"))
     return folder
 
 
