@@ -47,15 +47,22 @@ view_init(cf_queue *q, cf_segment *seg)
 cf_status
 cf_queue_create(uint64_t maxsize, cf_queue **out)
 {
+    return cf_queue_make(maxsize, &(cf_queue_sizes){FIRST_BITS, CF_QUEUE_RINGS, SPARE,
+                                                    ARENA_BYTES}, out);
+}
+
+cf_status
+cf_queue_make(uint64_t maxsize, const cf_queue_sizes *sizes, cf_queue **out)
+{
     bool grows = maxsize == 0 || maxsize > LARGE;
-    unsigned bits = FIRST_BITS + CF_QUEUE_RINGS;
+    unsigned bits = sizes->first + sizes->rings;
     if (!grows) {
-        for (bits = 1; ((uint64_t)1 << bits) < maxsize + SPARE; bits++) {
+        for (bits = 1; ((uint64_t)1 << bits) < maxsize + sizes->spare; bits++) {
         }
     }
     cf_geometry geometry = {
         .slots = 1u << bits, .workers = CF_QUEUE_MEMBERS, .arenas = CF_QUEUE_MEMBERS,
-        .arena_bytes = ARENA_BYTES};
+        .arena_bytes = sizes->arena_bytes};
     cf_queue *q = calloc(1, sizeof *q);
     cf_segment *seg;
     if (q == NULL) {
@@ -72,8 +79,9 @@ cf_queue_create(uint64_t maxsize, cf_queue **out)
     }
     cf_queue_head *shared = cf_segment_at(seg, seg->board);
     shared->maxsize = maxsize;
-    shared->first = grows && bits > FIRST_BITS ? FIRST_BITS : bits;
-    shared->ring_count = grows && bits > FIRST_BITS ? bits - FIRST_BITS : 1;
+    grows = grows && bits > sizes->first;
+    shared->first = grows ? sizes->first : bits;
+    shared->ring_count = grows ? bits - sizes->first : 1;
     cf_store_relaxed(&shared->numbers, 1);
     shared->magic = MAGIC;
     view_init(q, seg);

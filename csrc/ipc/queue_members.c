@@ -68,6 +68,7 @@ join_as(cf_queue *q, uint32_t number, const cf_peer *me)
 }
 
 static bool bury(cf_queue *q, uint32_t number, uint64_t who, const cf_peer *me);
+static void tend(cf_queue *q, bool again);
 
 cf_status
 cf_queue_join(cf_queue *q, cf_arena **arena)
@@ -80,7 +81,7 @@ cf_queue_join(cf_queue *q, cf_arena **arena)
             }
             if (cf_arena_open(q->seg, number, arena) == CF_OK) {
                 cf_arena_reserve(*arena, q->seg->geometry.arena_bytes / 8);
-                cf_queue_tend(q);
+                tend(q, false);
                 return CF_OK;
             }
             int saved = errno;
@@ -88,7 +89,7 @@ cf_queue_join(cf_queue *q, cf_arena **arena)
             errno = saved;
             return CF_SYSTEM;
         }
-        cf_queue_tend(q);
+        tend(q, true);
     }
     errno = EUSERS;
     return CF_SYSTEM;
@@ -243,16 +244,18 @@ bury(cf_queue *q, uint32_t number, uint64_t who, const cf_peer *me)
     return over;
 }
 
-void
-cf_queue_tend(cf_queue *q)
+/* again: those, too, that somebody has tried to bury already. */
+static void
+tend(cf_queue *q, bool again)
 {
     cf_peer me = {0};
     uint32_t numbers = numbers_in_use(q);
     for (uint32_t number = 1; number < numbers; number++) {
         cf_queue_member *member = &q->members[number];
         uint64_t who = cf_load_acquire(&member->who);
-        if (CF_MEMBER_STATE(who) == CF_MEMBER_FREE || number == q->number
-            || !is_gone(member, who)) {
+        uint64_t state = CF_MEMBER_STATE(who);
+        if (state == CF_MEMBER_FREE || (state == CF_MEMBER_DEAD && !again)
+            || number == q->number || !is_gone(member, who)) {
             continue;
         }
         if (me.pid == 0) {
@@ -260,4 +263,10 @@ cf_queue_tend(cf_queue *q)
         }
         (void)bury(q, number, who, &me);
     }
+}
+
+void
+cf_queue_tend(cf_queue *q)
+{
+    tend(q, true);
 }

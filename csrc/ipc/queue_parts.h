@@ -99,6 +99,16 @@ cf_queue_ring(const cf_queue *q, unsigned ring)
     return q->rings + (((uint64_t)1 << ring) - 1) * cf_queue_entries(q, 0);
 }
 
+/* How large things are; tests have small ones. */
+typedef struct {
+    unsigned first;             /* entries in the first ring, logarithm ... */
+    unsigned rings;             /* ... of so many, if they grow */
+    uint32_t spare;             /* places beyond the bound, for items that are being taken */
+    uint64_t arena_bytes;
+} cf_queue_sizes;
+
+cf_status cf_queue_make(uint64_t maxsize, const cf_queue_sizes *sizes, cf_queue **out);
+
 /* What is TAKEN by this process goes on: adopt the item's blocks and free the entry, which
    was that of `lap`.  CF_OK or CF_CORRUPT.  lost: its former taker is dead and may have
    adopted some of the blocks already; then what could be adopted is returned at once. */
