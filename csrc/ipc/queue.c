@@ -261,25 +261,19 @@ word_of(cf_queue *q, cf_queue_event event)
 }
 
 /* Wake one sleeper, if anybody has said that it sleeps.  Nobody says that it does not any
-   more (it may be dead): who calls and finds nobody takes the word back. */
+   more (it may be dead): who calls and finds nobody takes the word back, and then calls
+   those who have fallen asleep just before that; they say it again. */
 static void
 notify(cf_word *word)
 {
     uint32_t was = cf_load_seq(word);
-    do {
-        if (!(was & SLEEPERS)) {
-            return;
-        }
-        /* Another count: who has looked and is about to sleep does not. */
-    } while (!atomic_compare_exchange_weak_explicit(
-                 word, &was, was + 2, memory_order_seq_cst, memory_order_seq_cst));
-    uint32_t now = was + 2;
-    if (cf_wake32(word, 1, CF_SHARED) == 0
-        && atomic_compare_exchange_strong_explicit(word, &now, now + 1,
-                                                   memory_order_seq_cst,
-                                                   memory_order_relaxed)) {
-        /* now + 1 clears the bit and changes the count.  Who fell asleep since the call
-           must say it again. */
+    if (!(was & SLEEPERS) || cf_wake32(word, 1, CF_SHARED) != 0) {
+        return;
+    }
+    /* was + 1 has the bit cleared and another count: who has looked before, and is about to
+       sleep, does not, even if somebody else sets the bit again. */
+    if (atomic_compare_exchange_strong_explicit(word, &was, was + 1, memory_order_seq_cst,
+                                                memory_order_relaxed)) {
         (void)cf_wake32(word, INT_MAX, CF_SHARED);
     }
 }
@@ -327,6 +321,7 @@ cf_queue_sleep(cf_queue *q, cf_queue_event event, cf_deadline until)
     int64_t now = cf_now();
     cf_deadline end = until - now > SLICE_NS ? now + SLICE_NS : until;
     for (;;) {
+        /* Say it, then look; who puts or takes does it the other way round. */
         uint32_t value = cf_load_seq(word);
         if (!(value & SLEEPERS)
             && !atomic_compare_exchange_strong_explicit(

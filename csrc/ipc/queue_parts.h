@@ -20,7 +20,8 @@ typedef struct cf_queue_head {
     /* Positions; anybody moves them, by one, by compare-and-swap. */
     _Alignas(CF_QUEUE_APART) _Atomic uint64_t tail;
     _Alignas(CF_QUEUE_APART) _Atomic uint64_t head;
-    /* By cf_queue_event: a count of wake-ups, and whether anybody may be asleep. */
+    /* By cf_queue_event.  Bit 0: somebody may be asleep; the rest: how often it was
+       cleared. */
     _Alignas(CF_QUEUE_APART) cf_word getters;
     _Alignas(CF_QUEUE_APART) cf_word putters;
     /* Member numbers that were ever in use are below it. */
