@@ -75,6 +75,22 @@ header_of(const cf_segment *seg)
     return (header *)seg->base;
 }
 
+/* Is the descriptor still the segment's?  A system call of a tenth of a microsecond, where
+   others follow that are longer. */
+static bool
+ours(const cf_segment *seg)
+{
+    cf_shm_identity now;
+    if (cf_shm_identify(seg->fd, &now) != CF_OK) {
+        return false;
+    }
+    if (now.inode != seg->file.inode || now.device != seg->file.device) {
+        errno = EBADF;
+        return false;
+    }
+    return true;
+}
+
 /* ---- forks ----
 
    A task may fork, without telling us; then its child has the same views of blocks, and
@@ -102,6 +118,12 @@ after_fork_in_child(void)
 {
     for (cf_segment *seg = newest; seg != NULL; seg = seg->older) {
         cf_segment_disown(seg);
+        /* As after any fork: what the child writes to its objects is its own.  If the
+           system refuses (it counts all that could be written) they remain shared. */
+        if (ours(seg)) {
+            (void)cf_shm_make_private(seg->fd, cf_segment_at(seg, seg->arenas),
+                                      seg->arenas, seg->bytes - seg->arenas);
+        }
     }
     pthread_mutex_unlock(&list_lock);
 }
@@ -313,22 +335,6 @@ cf_segment_attach(int fd, cf_segment **out)
 }
 
 /* ---- the file ---- */
-
-/* Is the descriptor still the segment's?  A system call of a tenth of a microsecond, where
-   others follow that are longer. */
-static bool
-ours(const cf_segment *seg)
-{
-    cf_shm_identity now;
-    if (cf_shm_identify(seg->fd, &now) != CF_OK) {
-        return false;
-    }
-    if (now.inode != seg->file.inode || now.device != seg->file.device) {
-        errno = EBADF;
-        return false;
-    }
-    return true;
-}
 
 cf_status
 cf_segment_write(cf_segment *seg, uint64_t offset, const void *data, uint64_t size)

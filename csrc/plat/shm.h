@@ -27,6 +27,9 @@ cf_status cf_shm_identify(int fd, cf_shm_identity *identity);
 /* The first `bytes` of it, readable and writable, without reserving memory. */
 cf_status cf_shm_map(int fd, size_t bytes, void **at);
 void cf_shm_unmap(void *at, size_t bytes);
+/* In a mapping made so: [at, at + bytes) becomes the process's own.  What it writes there
+   nobody else sees from now on; what it has not written follows the file. */
+cf_status cf_shm_make_private(int fd, void *at, uint64_t offset, size_t bytes);
 
 /* Copy into and out of the file without touching a mapping: for pages that nobody has
    mapped yet this saves a page fault each. */

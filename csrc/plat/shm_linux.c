@@ -107,6 +107,18 @@ cf_shm_map(int fd, size_t bytes, void **at)
     return CF_OK;
 }
 
+cf_status
+cf_shm_make_private(int fd, void *at, uint64_t offset, size_t bytes)
+{
+    void *p = mmap(at, bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_NORESERVE | MAP_FIXED, fd, (off_t)offset);
+    if (p == MAP_FAILED) {
+        return CF_SYSTEM;
+    }
+    (void)madvise(p, bytes, MADV_DONTDUMP);
+    return CF_OK;
+}
+
 void
 cf_shm_unmap(void *at, size_t bytes)
 {

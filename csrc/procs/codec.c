@@ -23,6 +23,14 @@ pins_new(uint32_t arenas)
     return pins;
 }
 
+void
+cf_pins_decref(cf_pins *pins)
+{
+    if (atomic_fetch_sub_explicit(&pins->refs, 1, memory_order_acq_rel) == 1) {
+        free(pins);
+    }
+}
+
 cf_codec *
 cf_codec_new(cf_state *st, cf_segment *seg, cf_arena *arena, uint32_t holder,
              uint64_t threshold)

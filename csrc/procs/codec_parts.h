@@ -14,8 +14,8 @@
    several times what the copy does. */
 #define CF_HUGE_COPY (4 * 1024 * 1024)
 
-/* How many SharedBuffers of this process lie in each arena.  Counted: by the codec and by
-   each SharedBuffer, which may outlive it. */
+/* How many blocks of each arena this process has leases of.  Counted: by the codec and by
+   each lease, which may outlive it. */
 typedef struct {
     cf_word refs;
     uint32_t arenas;

@@ -3,15 +3,13 @@
    It holds the mapping, not the pool: it may be freed long after the pool and the codec
    are gone, by any thread, while the interpreter ends, in a forked child.  It refers to
    no Python object, so the cycle collector has nothing to do with it. */
-#include "procs/codec_parts.h"
-
-#include <stdlib.h>
+#include "procs/lease.h"
 
 typedef struct {
     PyObject_HEAD
     /* Never changes. */
     cf_segment *seg;                /* one reference */
-    cf_pins *pins;                  /* one reference; NULL: the block is only lent */
+    cf_lease *lease;                /* owned; NULL: the block is only lent */
     cf_place place;
     bool readonly;
 } SharedBufferObject;
@@ -20,14 +18,6 @@ static SharedBufferObject *
 self_of(PyObject *self)
 {
     return (SharedBufferObject *)self;
-}
-
-void
-cf_pins_decref(cf_pins *pins)
-{
-    if (atomic_fetch_sub_explicit(&pins->refs, 1, memory_order_acq_rel) == 1) {
-        free(pins);
-    }
 }
 
 static PyObject *
@@ -48,14 +38,16 @@ PyObject *
 cf_shared_buffer_new(cf_codec *codec, const cf_place *place, bool readonly)
 {
     PyObject *self = buffer_new(codec, place, readonly);
-    if (self == NULL) {
+    cf_lease *lease = self == NULL ? NULL : cf_lease_begin(codec->seg, place, codec->pins);
+    if (lease == NULL) {
         cf_block_return(codec->seg, place);
+        if (self != NULL) {
+            Py_DECREF(self);
+            PyErr_NoMemory();
+        }
         return NULL;
     }
-    cf_pins *pins = codec->pins;
-    atomic_fetch_add_explicit(&pins->refs, 1, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pins->views[place->where - 1], 1, memory_order_relaxed);
-    self_of(self)->pins = pins;
+    self_of(self)->lease = lease;
     return self;
 }
 
@@ -70,17 +62,8 @@ buffer_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     cf_segment *seg = self_of(self)->seg;
-    cf_pins *pins = self_of(self)->pins;
-    if (pins != NULL) {
-        const cf_place *place = &self_of(self)->place;
-        /* After a fork it is the parent's object that gives it back. */
-        if (atomic_load_explicit(&seg->mine, memory_order_relaxed)) {
-            cf_block_return(seg, place);
-        }
-        /* Only now: whoever sees that no view is left may give the arena to another
-           worker, and a block given back after that would be the new one's. */
-        atomic_fetch_sub_explicit(&pins->views[place->where - 1], 1, memory_order_release);
-        cf_pins_decref(pins);
+    if (self_of(self)->lease != NULL) {
+        cf_lease_end(self_of(self)->lease);
     }
     if (seg != NULL) {
         cf_segment_decref(seg);

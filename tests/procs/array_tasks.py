@@ -1,8 +1,11 @@
 """What the tests of large data have done in other processes."""
+import os
 import zlib
+from pathlib import Path
 
 import numpy as np
 import proc_tasks as tasks
+from testkit import eventually
 
 
 def noise(size, seed=0):
@@ -67,3 +70,26 @@ def first_kept():
 def change_frame(frame):
     frame.loc[5, "x"] = -1
     return frame
+
+
+def fork_and_wait(array, ask, answer):
+    """Fork a process that reads `ask` (a FIFO), then writes into `answer` what it sees."""
+    pid = os.fork()
+    if pid != 0:
+        os.waitpid(pid, 0)
+    elif os.fork() != 0:
+        os._exit(0)             # the worker need not wait for the other one
+    else:
+        try:
+            Path(ask).read_bytes()
+            part = Path(answer).with_suffix(".part")
+            part.write_text(str(zlib.crc32(array)))
+            part.rename(answer)
+        finally:
+            os._exit(0)
+
+
+def wait_for_text(path):
+    """What is in a file that is there soon."""
+    assert eventually(path.exists)
+    return path.read_text()

@@ -23,14 +23,14 @@ import weakref
 from pathlib import Path
 
 import pytest
-from testkit import FREE_THREADED
+from testkit import FREE_THREADED, eventually
 
 CSRC = Path(__file__).resolve().parents[2] / "csrc"
 HOOK = Path(__file__).with_name("codec_hook.c")
 SOURCES = [
     *(CSRC / "procs" / name for name in (
         "codec.c", "memo.c", "simple.c", "simple_read.c", "pickle.c", "pickle_sink.c",
-        "shared_buffer.c")),
+        "shared_buffer.c", "lease.c")),
     *sorted((CSRC / "ipc").glob("*.c")), *sorted((CSRC / "sync").glob("*.c")),
     CSRC / "py" / "state.c", CSRC / "py" / "block.c",
     CSRC / "plat" / "spin.c", *sorted((CSRC / "plat").glob("*_linux.c")),
@@ -443,6 +443,31 @@ def test_a_forked_childs_view_gives_nothing_back(hook):
     del got
     assert wire.views() == (0, 0)
     assert wire.usage()[1] >= MIB
+
+
+def test_a_block_that_a_forked_child_sees_is_kept_until_it_ends(wire):
+    asked, ask = os.pipe()
+    old = send_back(wire, Holder(bytearray(b"1" * MIB)))
+    pid = os.fork()
+    if pid == 0:
+        os.close(ask)
+        os.read(asked, 1)
+        del old
+        os._exit(0)
+    new = send_back(wire, Holder(bytearray(b"2" * MIB)))
+    del new
+    assert wire.views() == (1, 0), "what came later nobody else sees"
+    del old
+    assert wire.views() == (1, 0)
+    os.close(ask)
+    os.waitpid(pid, 0)
+    os.close(asked)
+
+    def another():
+        send_back(wire, Holder(bytearray(MIB)))
+        return wire.views() == (0, 0)
+
+    assert eventually(another)
 
 
 def test_shared_buffers_are_made_by_messages_only(wire, hook):
