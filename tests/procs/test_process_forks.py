@@ -50,7 +50,7 @@ def test_it_keeps_what_the_parent_drops(shared, size):
     array = received(shared, size)
     expected = zlib.crc32(array)
     child = Child(lambda: zlib.crc32(array))
-    del array
+    array = None
     # They would lie where the first one lay.
     for seed in range(1, 6):
         received(shared, size, seed)
@@ -87,7 +87,7 @@ def test_a_grandchild_keeps_it_when_the_child_has_ended(shared, tmp_path):
 
     Child(fork_again).ask()
     assert started.exists()
-    del array
+    array = None
     for seed in range(1, 6):
         received(shared, MIB, seed)
     os.write(asked[1], b"now")
@@ -108,7 +108,7 @@ def test_what_it_writes_is_its_own(shared, size):
     assert Child(scribble).ask() == (7, 7)
     assert (array == expected).all()
     # And the pool's: another array may lie there next.
-    del array
+    array = None
     again = received(shared, size, 1)
     assert (again == np.frombuffer(there.noise(size, 1), np.uint8)).all()
 
