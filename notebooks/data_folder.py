@@ -28,7 +28,8 @@ def complete(folder: Path, made_from: Mapping[str, Any],
 
     made_from (what JSON can hold) is everything that decides what the files hold: if it
     is not what the stamp says, or a file is missing or has another length, all are made
-    again, and a line on stderr says why.  Raises DataError if the folder cannot be
+    again, and a line on stderr says why; a new folder is announced on stdout.  Several
+    processes may do this at the same time.  Raises DataError if the folder cannot be
     written; what write() raises is passed on.
     """
     aside = folder.with_name(f".{folder.name}.{os.getpid()}")
@@ -40,14 +41,21 @@ def complete(folder: Path, made_from: Mapping[str, Any],
             print(f"{folder}: {trouble}; making it again", file=sys.stderr)
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
+        if not folder.exists():
+            print(f"making {folder}", flush=True)
         try:
             write(aside)
             lengths = {path.name: path.stat().st_size for path in sorted(aside.iterdir())}
             stamp = {"made_from": made_from, "bytes": lengths}
             (aside / STAMP).write_text(json.dumps(stamp, indent=1), encoding="utf-8")
-            if folder.exists():
-                shutil.rmtree(folder)
-            aside.replace(folder)
+            try:
+                if folder.exists():
+                    shutil.rmtree(folder)
+                aside.replace(folder)
+            except OSError:
+                # Another process may have put the same there a moment ago.
+                if problem(folder, made_from) is not None:
+                    raise
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:

@@ -1,6 +1,7 @@
 """The lectures' data: deterministic, as announced, and whole or made again."""
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -95,6 +96,7 @@ def test_what_is_whole_is_kept_and_nothing_is_said(tmp_path, capsys):
     target = tmp_path / "deep" / "data"
     first = data_folder.complete(target, {"version": (1,)}, write_two)
     before = [path.stat().st_ino for path in first]
+    assert capsys.readouterr() == (f"making {target}\n", "")
     again = data_folder.complete(target, {"version": (1,)}, lambda _: pytest.fail("made again"))
     assert again == first == [target / "one", target / "two"]
     assert [path.stat().st_ino for path in again] == before
@@ -112,9 +114,10 @@ def test_what_is_not_whole_is_made_again_and_said_so(tmp_path, capsys, harm, sai
     target = tmp_path / "data"
     data_folder.complete(target, {}, write_two)
     harm(target)
+    capsys.readouterr()
     data_folder.complete(target, {}, write_two)
     assert (target / "one").read_text() == "1" and (target / "two").read_text() == "22"
-    assert capsys.readouterr().err == f"{target}: {said}; making it again\n"
+    assert capsys.readouterr() == ("", f"{target}: {said}; making it again\n")
 
 
 def test_data_of_another_version_are_made_again(tmp_path, capsys):
@@ -124,6 +127,35 @@ def test_data_of_another_version_are_made_again(tmp_path, capsys):
     names = {path.name for path in (tmp_path / "data").iterdir()}
     assert names == {"stamp.json", "three"}
     assert "another version" in capsys.readouterr().err
+
+
+def test_another_process_may_have_been_quicker(tmp_path, monkeypatch):
+    def write(folder):
+        write_two(folder)
+        data_folder.complete(tmp_path / "data", {}, write_two)      # as the other one does
+
+    pids = iter([1, 2])
+    monkeypatch.setattr(data_folder.os, "getpid", lambda: next(pids))
+    found = data_folder.complete(tmp_path / "data", {}, write)
+    assert [path.read_text() for path in found] == ["1", "22"]
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_the_quicker_one_may_come_between_removing_and_moving(tmp_path, monkeypatch):
+    target, other = tmp_path / "data", tmp_path / "other"
+    data_folder.complete(target, {"version": 1}, write_two)
+    data_folder.complete(other, {"version": 2}, write_two)
+    remove = shutil.rmtree
+
+    def rmtree(path, **options):
+        remove(path, **options)
+        if path == target:
+            shutil.copytree(other, target)
+
+    monkeypatch.setattr(data_folder.shutil, "rmtree", rmtree)
+    found = data_folder.complete(target, {"version": 2}, write_two)
+    assert [path.read_text() for path in found] == ["1", "22"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "other"]
 
 
 def test_a_folder_that_cannot_be_written_gives_a_sentence_what_to_do(tmp_path):
