@@ -25,7 +25,7 @@ def main() -> None:
     from registry import load_rows
 
     row = load_rows()[job["row"]]
-    cpu = family.cpu_seconds if row.kind == "processes" else time.process_time
+    cpu = family.cpu_seconds if row.kind != "threads" else time.process_time
     meter = Meter(job["warm_up"], job["enough"], cpu)
     try:
         lib = impls.load(job["impl"], row.kind)

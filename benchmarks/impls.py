@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import proc_impls
+import queue_impls
 from proc_impls import NotInstalled
 
 
@@ -103,11 +104,12 @@ PEERS = ("mp.ThreadPool", "pebble")
 
 
 def load(name: str, kind: str) -> SimpleNamespace:
-    """The names of one implementation of a kind of pool, "threads" or "processes".
+    """The names of one implementation of "threads" or "processes" (pools) or "queue".
 
     NotInstalled says why it cannot be had.
     """
-    loaders = proc_impls.LOADERS if kind == "processes" else LOADERS
+    loaders = {"threads": LOADERS, "processes": proc_impls.LOADERS,
+               "queue": queue_impls.LOADERS}[kind]
     return loaders[name]()
 
 

@@ -21,6 +21,8 @@ import impls
 import machine
 import proc_goals
 import proc_impls
+import queue_goals
+import queue_impls
 import registry
 import summary
 import tables
@@ -37,8 +39,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     add("--rows", metavar="PATTERN",
         help='part of a row\'s name and parameters, or a shell pattern; several by commas: '
              '"thr_map,workers=1"')
-    add("--only", choices=("threads", "processes"),
-        help="only the rows about pools of threads, or of processes")
+    add("--only", choices=("threads", "processes", "queue"),
+        help="only the rows about pools of threads, of processes, or about queues")
     add("--runs", type=int, metavar="N", help="processes a figure (default 5; quick 3)")
     add("--pin", choices=("none", "1", "2", "all"), default="all",
         help="only the measurements that are not pinned, pinned to one CPU, to two")
@@ -74,7 +76,8 @@ def main(argv: list[str] | None = None) -> int:
         sides=["std", "control" if chosen.control else "cfutures"],
         # multiprocessing.Pool is always there, and what many compare with.
         peers={"threads": installed_peers() if chosen.peers else [],
-               "processes": list(proc_impls.PEERS)}, patience=chosen.patience)
+               "processes": list(proc_impls.PEERS), "queue": list(queue_impls.PEERS)},
+        patience=chosen.patience)
     settings.missing = not_there(cases, settings.sides[1])
     if "threads" in settings.missing:
         print(f"{settings.missing['threads']}\n"
@@ -94,8 +97,8 @@ def main(argv: list[str] | None = None) -> int:
     facts["loadavg_end"] = os.getloadavg()
     facts["bystanders"] = bystanders.share()
 
-    verdicts = goals.judge((*goals.GOALS, *proc_goals.GOALS), results, *settings.sides,
-                           machine.python_tag())
+    wanted = (*goals.GOALS, *proc_goals.GOALS, *queue_goals.GOALS)
+    verdicts = goals.judge(wanted, results, *settings.sides, machine.python_tag())
     tables.rows(results, settings)
     tables.floors(results)
     for kind, names in settings.peers.items():
