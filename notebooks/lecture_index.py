@@ -73,8 +73,9 @@ def _row(run: Result, out: Path) -> list[str]:
     state = "failed" if run.error else "ok"
     links = ["", ""] if run.html is None else [
         _link(run.html, out, "page"), _link(run.html.with_suffix(".ipynb"), out, "notebook")]
-    return [_text(run.title), _text(run.engine), f"<span class='{state}'>{state}</span>",
-            str(run.cells), f"{run.seconds:.1f}", *links]
+    return [_text(f"{run.notebook[:2]} {run.title}"), _text(run.engine),
+            f"<span class='{state}'>{state}</span>", str(run.cells), f"{run.seconds:.1f}",
+            *links]
 
 
 def _where(run: Result, out: Path) -> str:
