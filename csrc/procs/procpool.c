@@ -9,6 +9,9 @@
 #define SLOTS (1u << 24)
 #define ARENA_BYTES (1ull << 36)
 #define MIN_RECORDS 16u
+/* But all together they leave address space (128 TiB) to the program, to other pools, and
+   to a forked worker, which maps them once more. */
+#define ALL_ARENAS_BYTES (1ull << 43)
 
 /* ---- life ---- */
 
@@ -71,6 +74,9 @@ cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t threshold)
     cf_geometry geometry = {SLOTS, records < MIN_RECORDS ? MIN_RECORDS : records, 0,
                             ARENA_BYTES};
     geometry.arenas = 1 + geometry.workers;
+    while (geometry.arena_bytes * geometry.arenas > ALL_ARENAS_BYTES) {
+        geometry.arena_bytes /= 2;
+    }
     pool->bell = cf_bell_open();
     if (pool->bell < 0 || cf_segment_create(&geometry, &pool->seg) != CF_OK) {
         PyErr_SetFromErrno(PyExc_OSError);

@@ -72,10 +72,12 @@ def test_a_timeout_is_a_builtin_timeout_error(shared, door):
     result = shared.map_async(door.task, [door.path])
     with pytest.raises(TimeoutError):
         result.get(0.01)
+    results = shared.imap(door.task, [door.path])
     with pytest.raises(TimeoutError):
-        shared.imap(door.task, [door.path]).next(0.01)
+        results.next(0.01)
     door.open()
     assert result.get(GUARD) == [None]
+    assert results.next(GUARD) is None
 
 
 def test_failed_result_is_ready_and_not_successful(shared):

@@ -7,7 +7,7 @@ import threading
 import pool_tasks as tasks
 import pytest
 from prockit import METHODS, Program, alive, run_program
-from testkit import GUARD, ours
+from testkit import GUARD, eventually, ours
 
 HANGS = ours("there it hangs")
 
@@ -17,7 +17,7 @@ HANGS = ours("there it hangs")
 
 @HANGS
 @pytest.mark.parametrize("method", METHODS)
-def test_a_death_costs_the_task_that_ran(make, method):
+def test_a_death_costs_the_task_that_ran(make, method, door):
     from cfutures.process import WorkerCrashed
 
     pool = make(method)
@@ -29,7 +29,10 @@ def test_a_death_costs_the_task_that_ran(make, method):
     for result in results:
         result.wait(GUARD)
     assert [result.successful() for result in results] == [True] * 3 + [False] + [True] * 2
-    assert len(pool._pool) == 2
+    # There are two workers again.
+    pool.map_async(tasks.wait_at, [door.path] * 2, 1)
+    assert len({pid for pid, _ in door.entered(2)}) == 2
+    door.open()
 
 
 @HANGS
@@ -112,6 +115,7 @@ def test_a_callback_that_raises_is_logged(make, of, caplog):
     with caplog.at_level(logging.ERROR, "concurrent.futures"):
         assert pool.apply_async(tasks.double, (2,), callback=complain).get(GUARD) == 4
         assert pool.map_async(tasks.double, [2, 3], 1, complain).get(GUARD) == [4, 6]
+        assert eventually(lambda: len(caplog.records) == 2)
     assert [type(record.exc_info[1]) for record in caplog.records] == [LookupError] * 2
     assert pool.apply(tasks.double, (1,)) == 2
 
@@ -264,6 +268,12 @@ if pid == 0:
 assert os.waitpid(pid, 0)[1] == 0
 assert pool.map(abs, [1]) == threads.map(abs, [1]) == [1]
 """))
+
+
+@ours("200 processes with pipes take too long")
+def test_two_hundred_workers(make):
+    pool = make("fork", 200)
+    assert pool.map(tasks.double, range(1000), 1) == list(range(0, 2000, 2))
 
 
 @HANGS
