@@ -1,6 +1,7 @@
 """The words and exceptions for a worker process that died."""
 from __future__ import annotations
 
+import os
 import signal
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from dataclasses import dataclass
@@ -51,6 +52,28 @@ def transfer_failed(what: str, error: BaseException) -> BaseException:
     return exception
 
 
+# How faulthandler names the frame below which nothing is the task's.
+_MAIN = f'"{os.path.join(os.path.dirname(__file__), "_child.py")}", line '
+
+
+def task_stack(text: str) -> str:
+    """What faulthandler wrote, without what says nothing of the task.
+
+    That is our own frames and all below them, which in a forked worker are the parent's,
+    and the list of loaded extension modules.
+    """
+    kept = []
+    below = False
+    for line in text.splitlines(keepends=True):
+        if not line.startswith("  File "):
+            below = False       # another part begins: a C stack, say
+        elif _MAIN in line and line.endswith(" in main\n"):
+            below = True
+        if not below and not line.startswith("Extension modules: "):
+            kept.append(line)
+    return "".join(kept).rstrip() + "\n" if kept else ""
+
+
 @dataclass(frozen=True)
 class Death:
     """What is known of a worker that died."""
@@ -82,7 +105,7 @@ class Death:
         """What to give as the cause of the exception: exit code, and the remote stack."""
         text = f"Process {self.pid} terminated abruptly with exit code {self.exitcode}\n"
         # What it takes is text, whatever its type in typeshed.
-        text = f"\n'''\n{text}{self.text}'''"
+        text = f"\n'''\n{text}{task_stack(self.text)}'''"
         return _RemoteTraceback(text)  # type: ignore[arg-type]
 
     def crashed(self) -> WorkerCrashed:
@@ -93,7 +116,7 @@ class Death:
         exception.signal = self.signal
         exception.exitcode = self.exitcode
         exception.function = self.functions[0] if self.functions else None
-        exception.stack = self.text
+        exception.stack = task_stack(self.text)
         exception.__cause__ = self.cause()
         return exception
 

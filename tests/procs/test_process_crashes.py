@@ -209,6 +209,8 @@ def test_exception_has_the_stack_of_the_crash(cf, procs, way):
     assert "Fatal Python error" in error.stack
     assert "proc_tasks.py" in error.stack
     assert error.stack.strip() in str(error.__cause__)
+    assert "_child.py" not in error.stack, "nothing of ours, nor of a forked worker's parent"
+    assert __file__ not in error.stack and "Extension modules" not in error.stack
 
 
 @REPLACE
