@@ -20,7 +20,8 @@
 #define SPARE 512u
 /* From here on a bound is only counted, and the rings grow as if there was none. */
 #define LARGE ((uint64_t)1 << 24)
-#define ARENA_BYTES ((uint64_t)1 << 31)
+/* Entries lie where a pool has its slots. */
+#define ENTRIES_IN_SLOT (CF_SLOT_BYTES / sizeof(cf_entry64))
 
 /* How long a sleeper sleeps before it looks by itself.  Wake-ups are not lost but with a
    process that is killed between putting and waking, or between being woken and looking:
@@ -37,7 +38,7 @@ view_init(cf_queue *q, cf_segment *seg)
     q->seg = seg;
     q->shared = cf_segment_at(seg, seg->board);
     q->members = cf_segment_at(seg, seg->records);
-    q->rings = cf_segment_at(seg, seg->order);
+    q->rings = cf_segment_at(seg, seg->slots);
     q->maxsize = q->shared->maxsize;
     q->first = q->shared->first;
     q->ring_count = q->shared->ring_count;
@@ -45,10 +46,10 @@ view_init(cf_queue *q, cf_segment *seg)
 }
 
 cf_status
-cf_queue_create(uint64_t maxsize, cf_queue **out)
+cf_queue_create(uint64_t maxsize, uint64_t arena_bytes, cf_queue **out)
 {
     return cf_queue_make(maxsize, &(cf_queue_sizes){FIRST_BITS, CF_QUEUE_RINGS, SPARE,
-                                                    ARENA_BYTES}, out);
+                                                    arena_bytes}, out);
 }
 
 cf_status
@@ -61,7 +62,7 @@ cf_queue_make(uint64_t maxsize, const cf_queue_sizes *sizes, cf_queue **out)
         }
     }
     cf_geometry geometry = {
-        .slots = 1u << bits, .workers = CF_QUEUE_MEMBERS, .arenas = CF_QUEUE_MEMBERS,
+        .slots = ((1u << bits) + ENTRIES_IN_SLOT - 1) / ENTRIES_IN_SLOT, .workers = CF_QUEUE_MEMBERS, .arenas = CF_QUEUE_MEMBERS,
         .arena_bytes = sizes->arena_bytes};
     cf_queue *q = calloc(1, sizeof *q);
     cf_segment *seg;
@@ -75,7 +76,8 @@ cf_queue_make(uint64_t maxsize, const cf_queue_sizes *sizes, cf_queue **out)
         return CF_SYSTEM;
     }
     /* Where the address space is limited there are fewer entries than asked for. */
-    for (bits = 0; 2u << bits <= seg->geometry.slots; bits++) {
+    while ((uint64_t)1 << bits > seg->geometry.slots * ENTRIES_IN_SLOT) {
+        bits--;
     }
     cf_queue_head *shared = cf_segment_at(seg, seg->board);
     shared->maxsize = maxsize;
@@ -107,7 +109,8 @@ cf_queue_attach(int fd, cf_queue **out)
     view_init(q, seg);
     uint64_t entries = ((uint64_t)1 << q->ring_count) - 1;
     if (q->shared->magic != MAGIC || q->ring_count == 0 || q->ring_count > CF_QUEUE_RINGS
-        || q->first > 31 || entries << q->first > seg->geometry.slots
+        || q->first > 31
+        || entries << q->first > (uint64_t)seg->geometry.slots * ENTRIES_IN_SLOT
         || seg->geometry.arenas < CF_QUEUE_MEMBERS
         || seg->geometry.workers < CF_QUEUE_MEMBERS
         || seg->arena_blocks > CF_ENTRY_BLOCK(UINT64_MAX) + 1) {

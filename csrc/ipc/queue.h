@@ -61,6 +61,7 @@
    are in the queue. */
 #define CF_QUEUE_MEMBERS 1024u
 #define CF_QUEUE_RINGS 15u
+#define CF_QUEUE_ARENA_MAX ((uint64_t)1 << 31)      /* an entry has room for its blocks */
 
 /* At the beginning of an item's block; the frame follows, or is a spill. */
 typedef struct {
@@ -97,8 +98,9 @@ struct cf_queue {
 };
 
 /* A new queue; attach: one that another process made (`fd` is duplicated).  Neither joins.
-   maxsize 0: no bound but memory.  CF_OK, CF_SYSTEM (errno) or CF_CORRUPT (no queue). */
-cf_status cf_queue_create(uint64_t maxsize, cf_queue **out);
+   maxsize 0: no bound but memory.  arena_bytes: of each member, at most
+   CF_QUEUE_ARENA_MAX; what does not find room there goes through the file.  CF_OK, CF_SYSTEM (errno) or CF_CORRUPT (no queue). */
+cf_status cf_queue_create(uint64_t maxsize, uint64_t arena_bytes, cf_queue **out);
 cf_status cf_queue_attach(int fd, cf_queue **out);
 
 /* Become a member, and open its arena (the caller's to close).  CF_OK or CF_SYSTEM (errno;

@@ -302,6 +302,20 @@ set_view(QueueObject *self, view *v)
     return 0;
 }
 
+/* Address space is there for dozens of large queues; programs with hundreds have small
+   ones. */
+static uint64_t
+arena_bytes(cf_state *st)
+{
+    int views = 0;
+    cf_spinlock_lock(&st->queues_lock);
+    for (view *v = st->queues; v != NULL; v = v->next) {
+        views++;
+    }
+    cf_spinlock_unlock(&st->queues_lock);
+    return CF_QUEUE_ARENA_MAX >> (views < 8 ? 0 : views < 32 ? 2 : 5);
+}
+
 static PyObject *
 queue_py_create(PyObject *self, PyObject *arg)
 {
@@ -311,7 +325,7 @@ queue_py_create(PyObject *self, PyObject *arg)
     if (maxsize == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (cf_queue_create(maxsize > 0 ? (uint64_t)maxsize : 0, &queue) != CF_OK) {
+    if (cf_queue_create(maxsize > 0 ? (uint64_t)maxsize : 0, arena_bytes(st), &queue) != CF_OK) {
         return PyErr_SetFromErrno(PyExc_OSError);
     }
     view *v = view_new(module_of(self_of(self)), queue);

@@ -64,7 +64,10 @@ class Queue(_core.Queue):
 
     def __repr__(self) -> str:
         bound = f" maxsize={self._maxsize}" if self._maxsize else ""
-        state = "closed" if self._closed else f"{self.qsize()} waiting"
+        if not hasattr(self, "_home"):
+            state = "not open"
+        else:
+            state = "closed" if self._closed else f"{self.qsize()} waiting"
         return f"<{type(self).__name__}{bound} at {id(self):#x}: {state}>"
 
 

@@ -339,6 +339,15 @@ def test_nothing_is_left_of_queues_that_are_gone():
     assert (descriptors(), mapped()) == before
 
 
+def test_hundreds_of_queues_at_a_time():
+    queues = [cfutures.Queue() for _ in range(150)]
+    for number, queue in enumerate(queues):
+        queue.put(number)
+        queue.put(bytes(100_000))
+    assert [queue.get() for queue in queues] == list(range(150))
+    assert all(queue.get() == bytes(100_000) for queue in queues)
+
+
 def test_a_process_that_is_not_spawning_needs_no_helper():
     assert context.get_spawning_popen() is None
     threads = threading.active_count()

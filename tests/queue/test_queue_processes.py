@@ -62,7 +62,8 @@ def test_an_initializer_can_have_it(new_queue, ctx):
     queue = new_queue(0, ctx)
     with ctx.Pool(2, queue_tasks.set_queue, (queue,)) as pool:
         assert pool.map(queue_tasks.put_into_the_set_one, range(8)) == list(range(8))
-    assert sorted(drained(queue, 8)) == list(range(8))
+        # Within: the standard queue's items go with a worker that is terminated too early.
+        assert sorted(drained(queue, 8)) == list(range(8))
 
 
 # ---- ours ----
