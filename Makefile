@@ -2,6 +2,7 @@
 #   make lectures   run the lecture notebooks, print a table, leave pages and an index
 #   make lab        open them in JupyterLab
 #   make test       build, then run every test
+#   make test-browser   what a person sees in JupyterLab, in a headless Chromium
 #   make bench      measure against the standard library, print and save ratios
 # PYTHON=python3.13 picks another interpreter; each gets an environment of its own.
 
@@ -17,10 +18,10 @@ ENGINE ?= both
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test pytest conformance ctest tsan asan lectures lab bench lint clean
+.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan lectures lab bench lint clean
 
 help:
-	@sed -n '1,8p' Makefile
+	@sed -n '1,9p' Makefile
 
 # An environment is made once a set of requirements; cfutures itself is
 # (re)built by every target that runs it, which costs a second when nothing changed.
@@ -41,6 +42,10 @@ $(VENV)/.lab: $(VENV)/.lectures
 	$(PY) -m pip install --quiet -e '.[lectures,lab]'
 	@touch $@
 
+$(VENV)/.browser: $(VENV)/.test
+	$(PY) -m pip install --quiet -e '.[test,lectures,lab,browser]'
+	@touch $@
+
 $(VENV)/.bench: $(VENV)/.made pyproject.toml setup.py $(wildcard csrc/*/*.[ch])
 	$(PY) -m pip install --quiet -e '.[bench]'
 	@touch $@
@@ -53,6 +58,15 @@ test: ctest pytest
 
 pytest: $(VENV)/.test
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+# Its pictures are left in build/screenshots/.
+BROWSER ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
+browser-environment: $(VENV)/.browser
+
+test-browser: $(VENV)/.browser
+	@test -n "$(BROWSER)" || \
+		{ echo "make test-browser: no Chromium was found: BROWSER=/path/of/one" >&2; exit 1; }
+	$(PY) -m pytest --browser "$(BROWSER)" tests/browser $(PYTEST_ARGS)
 
 conformance: $(VENV)/.test
 	$(PY) tests/conformance/cpython_suite.py --impl cfutures $(SUITE_ARGS)

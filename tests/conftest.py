@@ -29,6 +29,9 @@ def pytest_addoption(parser):
                          "$CFUTURES_STRESS_SECONDS)")
     group.addoption("--seed", type=int, default=None,
                     help="repeat a stress run with the seed that it printed")
+    group.addoption("--browser", default=os.environ.get("CFUTURES_BROWSER"), metavar="PATH",
+                    help="a Chromium, for tests/browser, which are skipped without one "
+                         "(default: $CFUTURES_BROWSER)")
     group.addoption("--deep", action="store_true",
                     default=bool(os.environ.get("CFUTURES_MODEL_DEEP")),
                     help="also what takes long: more repetitions, every start method on the "

@@ -63,7 +63,7 @@ def executor_repr_html(executor: Any) -> str | None:
 def _figure(state: str, count: int) -> str:
     dot = (f'<span style="display:inline-block;width:.6em;height:.6em;border-radius:50%;'
            f'background:rgb({COLOURS[state]})"></span>')
-    faded = "" if count else ' style="opacity:.6"'
+    faded = "" if count else ' style="opacity:.75"'
     return f"<span{faded}>{dot} {state} {count:,}</span>"
 
 

@@ -47,11 +47,16 @@ def _call_of(future: Future[Any]) -> list[str]:
         parts.append(f"<b>{escape(clip(name, 100))}()</b>")
     if pool is not None and worker is not None:
         parts.append(faint(_worker(pool, worker)))
-    times = [f"{word} {duration(seconds)}" for word, seconds in
+    times = [f"{word} {_time(seconds)}" for word, seconds in
              (("queued", queued), ("ran", ran)) if seconds is not None]
     if times:
         parts.append(faint(", ".join(times)))
     return parts
+
+
+def _time(seconds: float) -> str:
+    # As coarse as the clock's tick: see _core.Future._trace().
+    return "<10 ms" if seconds < 0.01 else duration(seconds)
 
 
 def _worker(pool: int, worker: int) -> str:
@@ -79,4 +84,8 @@ def _failure(exception: BaseException) -> str:
 
 def _traceback(exception: object) -> str:
     assert isinstance(exception, BaseException)
+    remote = getattr(exception.__cause__, "tb", None)
+    if isinstance(remote, str):
+        # What a process sent as a text, between quotes, says it all.
+        return remote.strip().strip("\"'").strip()
     return "".join(traceback.format_exception(exception)).rstrip()
