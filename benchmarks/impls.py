@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pool_impls
 import proc_impls
 import queue_impls
 from proc_impls import NotInstalled
@@ -104,12 +105,12 @@ PEERS = ("mp.ThreadPool", "pebble")
 
 
 def load(name: str, kind: str) -> SimpleNamespace:
-    """The names of one implementation of "threads" or "processes" (pools) or "queue".
+    """The names of one implementation of a kind of row; see registry.Row.
 
     NotInstalled says why it cannot be had.
     """
     loaders = {"threads": LOADERS, "processes": proc_impls.LOADERS,
-               "queue": queue_impls.LOADERS}[kind]
+               "pool": pool_impls.LOADERS, "queue": queue_impls.LOADERS}[kind]
     return loaders[name]()
 
 

@@ -23,8 +23,8 @@ class Row:
     the CPU pinnings that say something about it. `unit` is printed; `better` says
     which direction is good: "less" or "more". `sides` are the implementations it
     compares, or FLOOR for a figure that no implementation can go below. `peers`
-    rows also make sense for other libraries' pools. `kind` is "threads", "processes" or
-    "queue".
+    rows also make sense for other libraries' pools. `kind` is "threads", "processes",
+    "pool" or "queue".
     """
 
     run: Callable[..., Any]
@@ -87,6 +87,11 @@ def row(*, cases: list[dict[str, Any]] | None = None,
 def proc_row(**options: Any) -> Callable[..., Any]:
     """Register a row about process pools: `row` with the peers of those."""
     return row(**{"kind": "processes", "peers": True, **options})
+
+
+def pool_row(**options: Any) -> Callable[..., Any]:
+    """Register a row about pools with multiprocessing.Pool's methods."""
+    return row(**{"kind": "pool", **options})
 
 
 def queue_row(**options: Any) -> Callable[..., Any]:

@@ -19,6 +19,7 @@ import driver
 import goals
 import impls
 import machine
+import pool_goals
 import proc_goals
 import proc_impls
 import queue_goals
@@ -39,8 +40,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     add("--rows", metavar="PATTERN",
         help='part of a row\'s name and parameters, or a shell pattern; several by commas: '
              '"thr_map,workers=1"')
-    add("--only", choices=("threads", "processes", "queue"),
-        help="only the rows about pools of threads, of processes, or about queues")
+    add("--only", choices=("threads", "processes", "pool", "queue"),
+        help="only the rows about executors of threads, of processes, about Pool or queues")
     add("--runs", type=int, metavar="N", help="processes a figure (default 5; quick 3)")
     add("--pin", choices=("none", "1", "2", "all"), default="all",
         help="only the measurements that are not pinned, pinned to one CPU, to two")
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> int:
     facts["loadavg_end"] = os.getloadavg()
     facts["bystanders"] = bystanders.share()
 
-    wanted = (*goals.GOALS, *proc_goals.GOALS, *queue_goals.GOALS)
+    wanted = (*goals.GOALS, *proc_goals.GOALS, *pool_goals.GOALS, *queue_goals.GOALS)
     verdicts = goals.judge(wanted, results, *settings.sides, machine.python_tag())
     tables.rows(results, settings)
     tables.floors(results)
