@@ -133,6 +133,11 @@ class _Threads(ThreadPoolExecutor):
         self.shutdown(wait=False, cancel_futures=True)
 
 
+# What lists of pools call them.
+_Processes.__name__ = _Processes.__qualname__ = "Pool"
+_Threads.__name__ = _Threads.__qualname__ = "ThreadPool"
+
+
 def _end(managers: list[Manager]) -> None:
     """Terminate the workers of these pools, then kill those that do not end."""
     for manager in managers:
@@ -207,6 +212,9 @@ class Pool(_standard.Pool):
         """The pool; raises ValueError if it is not running.  At the end: terminate()."""
         self._check_running()
         return self
+
+    def _repr_html_(self) -> str | None:
+        return self._executor._repr_html_()
 
     # ---- private names of the standard class that programs and tests read ----
 
