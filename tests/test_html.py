@@ -283,6 +283,7 @@ def test_waiting_running_and_cancelled_tasks_are_counted(gate):
         assert eventually(lambda: figures(pool)[0].running == 2)
         assert figures(pool)[0].queued == 3
         assert futures[-1].cancel()
+        assert (figures(pool)[0].queued, figures(pool)[0].cancelled) == (2, 1)
         go.set()
         cfutures.wait(futures)
         assert eventually(lambda: (figures(pool)[0].cancelled, figures(pool)[0].done) == (1, 4))

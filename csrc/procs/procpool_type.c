@@ -478,10 +478,11 @@ pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
     if (pool == NULL) {
         return NULL;
     }
-    cf_board_tally tally = {0, 0, 0, 0};
-    if (!(cf_load_relaxed(&pool->state) & CF_PROCS_FORKED)) {
-        tally = cf_board_count_up(&pool->board, pool->opened);
+    if (cf_load_relaxed(&pool->state) & CF_PROCS_FORKED) {
+        /* What its processes do is the parent's to know. */
+        return Py_BuildValue("IIIKKKd", 0, 0, 0, 0ull, 0ull, 0ull, 0.0);
     }
+    cf_board_tally tally = cf_board_count_up(&pool->board, pool->opened);
     uint64_t failed_here = cf_load_relaxed(&pool->failed_here);
     uint64_t cancelled = cf_load_relaxed(&pool->cancelled);
     /* Each was read at another moment. */

@@ -131,6 +131,23 @@ cf_taskq_close(cf_taskq *q)
     atomic_fetch_or_explicit(&q->length, CF_TASKQ_CLOSED, memory_order_seq_cst);
 }
 
+uint32_t
+cf_taskq_count(cf_taskq *q, bool (*is_such)(const cf_link *), uint32_t limit)
+{
+    uint32_t found = 0;
+    /* Consumers take nothing meanwhile; what producers add is seen or not. */
+    cf_spinlock_lock(&q->lock);
+    for (cf_link *node = q->head; node != NULL && limit > 0;
+         node = cf_load_acquire(&node->next)) {
+        if (node != &q->stub) {
+            found += is_such(node);
+            limit--;
+        }
+    }
+    cf_spinlock_unlock(&q->lock);
+    return found;
+}
+
 void
 cf_taskq_after_fork(cf_taskq *q)
 {

@@ -62,6 +62,10 @@ cf_taskq_length(cf_taskq *q)
     return cf_load_seq(&q->length) & ~CF_TASKQ_CLOSED;
 }
 
+/* How many of the oldest `limit` tasks are such.  `is_such` is called with the queue's lock
+   held, by a few instructions each. */
+uint32_t cf_taskq_count(cf_taskq *q, bool (*is_such)(const cf_link *), uint32_t limit);
+
 /* For the one thread of a forked child: forget who held the lock.  A task that
    another thread was just linking may be lost; then it is not counted either. */
 void cf_taskq_after_fork(cf_taskq *q);

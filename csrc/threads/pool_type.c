@@ -199,6 +199,13 @@ pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
     return PyLong_FromUnsignedLong(pool == NULL ? 0 : cf_taskq_length(&pool->queue));
 }
 
+static bool
+is_cancelled(const cf_link *link)
+{
+    const FutureObject *f = cf_container_of(link, FutureObject, link);
+    return (cf_load_relaxed(&f->cell) & CF_CANCELLED) != 0;
+}
+
 static PyObject *
 pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
@@ -219,8 +226,14 @@ pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
         cancelled += cf_load_relaxed(&w->tally.cancelled);
     }
     cf_spinlock_unlock(&pool->workers_lock);
+    /* Cancelled, and in the queue until a worker comes to it.  In a very long queue there
+       may be more. */
+    uint32_t dead = cf_taskq_count(&pool->queue, is_cancelled, 1u << 16);
+    uint32_t queued = cf_taskq_length(&pool->queue);
+    queued = queued > dead ? queued - dead : 0;
+    cancelled += dead;
     int64_t active = cf_activity_total(&pool->activity, cf_now_coarse(), pool->opened);
-    return Py_BuildValue("IIIKKKd", workers, (unsigned int)cf_taskq_length(&pool->queue),
+    return Py_BuildValue("IIIKKKd", workers, (unsigned int)queued,
                          running, done, failed, cancelled, (double)active / 1e9);
 }
 
@@ -293,8 +306,7 @@ static PyMethodDef pool_methods[] = {
      "_queued($self, /)\n--\n\nThe number of tasks that no worker has taken.")},
     {"_counts", pool_py_counts, METH_NOARGS, PyDoc_STR(
      "_counts($self, /)\n--\n\n"
-     "Return (workers, queued, running, done, failed, cancelled, active seconds).\n\n"
-     "A future that was cancelled counts as queued until a worker has thrown it away.")},
+     "Return (workers, queued, running, done, failed, cancelled, active seconds).")},
     {NULL, NULL, 0, NULL},
 };
 

@@ -123,8 +123,9 @@ work(cf_state *st, cf_pool *pool, cf_worker *w)
         cf_activity_end(&pool->activity, cf_now_coarse());
         PyThreadState *ts = cf_gil_release();
         cf_lot_wait(&pool->lot, &w->berth);
-        cf_gil_take(ts);
+        /* Waiting for the GIL is part of what tasks take. */
         cf_activity_begin(&pool->activity, cf_now_coarse());
+        cf_gil_take(ts);
         gil_since = cf_now();
     }
     cf_lot_found(&pool->lot, &w->berth);

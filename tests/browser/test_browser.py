@@ -222,3 +222,32 @@ def test_a_whole_lecture(open_notebook, lab):
     last = notebook.output(cells.count() - 1)
     last.scroll_into_view_if_needed()
     notebook.screenshot("lecture-01-end")
+
+
+def test_reprs_can_be_read_in_an_exported_page(lab, browser):
+    """A page of nbconvert has neither JupyterLab's style sheet nor a kernel."""
+    client = pytest.importorskip("nbclient", reason="nbclient is not installed")
+    nbconvert = pytest.importorskip("nbconvert", reason="nbconvert is not installed")
+    lab.write("exported.ipynb", REPRS)
+    notebook = nbformat.read(lab.root / "exported.ipynb", as_version=4)
+    client.NotebookClient(notebook, kernel_name="python3").execute()
+    # The browser is offline: what the page would fetch are formulas and the like.
+    html, _ = nbconvert.HTMLExporter(template_name="basic").from_notebook_node(notebook)
+    page = browser.new_page(viewport={"width": 700, "height": 900})
+    try:
+        page.set_content(f"<body style='background:white;color:black'>{html}</body>")
+        assert page.locator(".cfutures-future").count() == 9
+        assert page.locator(".cfutures-executor").count() >= 3
+        error = page.locator("details").last
+        assert not error.locator("pre").is_visible()
+        error.locator("summary").click()
+        assert error.locator("pre").is_visible()
+        for shown in page.locator(".cfutures-future, .cfutures-executor").all():
+            for text, contrast in shown.evaluate(CONTRAST):
+                assert contrast >= 4.5, f"{text!r} is hard to read"
+        # Nothing sticks out of a narrow page.
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        labkit.SCREENSHOTS.mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=labkit.SCREENSHOTS / "reprs-exported.png", full_page=True)
+    finally:
+        page.close()

@@ -284,6 +284,39 @@ a_worker_is_idle_from_enlisting_to_taking_and_from_then_on_as_it_says(void)
 }
 
 static void
+what_workers_ended_is_counted_beyond_their_end(void)
+{
+    cf_board b;
+    open_board(&b, 4, 3);
+    int64_t since = cf_now_coarse() - 1;
+    cf_board_enlist(&b, 0);
+    cf_board_enlist(&b, 2);
+    push(&b, 0);
+    CHECK_EQUAL(cf_board_take(&b, 2), 0);
+    CHECK_EQUAL(cf_board_count_up(&b, since).running, 1);
+    cf_board_ended(&b, 2, true);
+    cf_board_ended(&b, 0, false);
+    cf_board_busy(&b, 2, false);
+    cf_board_finish(&b, 0, true, -1);
+    cf_board_tally tally = cf_board_count_up(&b, since);
+    CHECK_EQUAL(tally.ended, 2);
+    CHECK_EQUAL(tally.failed, 1);
+    CHECK_EQUAL(tally.running, 0);
+    /* A worker that dies at work is not at work any more, and its successor goes on. */
+    cf_board_active(&b, 2, true);
+    cf_board_active(&b, 2, true);
+    cf_board_busy(&b, 2, true);
+    CHECK_EQUAL(cf_load_relaxed(&b.shared->activity.present), 1);
+    cf_board_bury(&b, 2);
+    CHECK_EQUAL(cf_load_relaxed(&b.shared->activity.present), 0);
+    CHECK_EQUAL(cf_board_count_up(&b, since).running, 0);
+    cf_board_enlist(&b, 2);
+    cf_board_ended(&b, 2, false);
+    CHECK_EQUAL(cf_board_count_up(&b, since).ended, 3);
+    segment_drop(&the_segment);
+}
+
+static void
 who_is_dismissed_takes_nothing_and_leaves(void)
 {
     cf_board b;
@@ -656,6 +689,7 @@ main(void)
     RUN(announced_slots_come_in_order_in_as_many_pieces_as_asked_for);
     RUN(the_bell_rings_once_and_only_if_the_manager_sleeps);
     RUN(a_worker_is_idle_from_enlisting_to_taking_and_from_then_on_as_it_says);
+    RUN(what_workers_ended_is_counted_beyond_their_end);
     RUN(who_is_dismissed_takes_nothing_and_leaves);
     RUN(nobody_can_rely_on_who_is_about_to_sleep_or_has_slept_long_enough);
     RUN(who_sleeps_can_be_roused_for_nothing);

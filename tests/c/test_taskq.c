@@ -54,6 +54,34 @@ an_empty_queue_gives_nothing(void)
     CHECK(pop(&q) == NULL);
 }
 
+static bool
+is_odd(const cf_link *link)
+{
+    return cf_container_of(link, task, link)->number % 2;
+}
+
+static void
+those_that_wait_can_be_counted(void)
+{
+    cf_taskq q;
+    cf_taskq_init(&q);
+    CHECK_EQUAL(cf_taskq_count(&q, is_odd, 99), 0);
+    task tasks[6];
+    for (uint32_t i = 0; i < 6; i++) {
+        tasks[i].number = i;
+        push(&q, &tasks[i].link);
+    }
+    CHECK_EQUAL(cf_taskq_count(&q, is_odd, 99), 3);
+    CHECK_EQUAL(cf_taskq_count(&q, is_odd, 2), 1);
+    pop(&q);
+    pop(&q);
+    CHECK_EQUAL(cf_taskq_count(&q, is_odd, 99), 2);
+    CHECK_EQUAL(cf_taskq_length(&q), 4);
+    while (pop(&q) != NULL) {
+    }
+    CHECK_EQUAL(cf_taskq_count(&q, is_odd, 99), 0);
+}
+
 static void
 the_oldest_comes_first(void)
 {
@@ -457,6 +485,7 @@ int
 main(void)
 {
     RUN(an_empty_queue_gives_nothing);
+    RUN(those_that_wait_can_be_counted);
     RUN(the_oldest_comes_first);
     RUN(pushes_and_pops_in_any_order_keep_the_order);
     RUN(a_node_can_be_pushed_again_at_once);
