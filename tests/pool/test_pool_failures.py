@@ -324,7 +324,16 @@ for method in ("fork", "spawn"):
         assert pool.map(work, range(100)) == list(range(1, 101))
         def work(x): return x + 2
         assert pool.map(work, range(100)) == list(range(2, 102))
-        assert eval("pool.apply(work, (1,))") == 3
+        assert pool.apply(work, (1,)) == 3
+        # And what it reads is as it is at the call.
+        scale, table = 2, [0]
+        def work(x): return x * scale + table[0]
+        assert pool.map(work, range(100)) == list(range(0, 200, 2))
+        scale = 3
+        table[0] = 1
+        assert pool.map(work, range(100)) == list(range(1, 301, 3))
+        assert pool.starmap(work, [(1,)] * 100)[-1] == 4
+        assert list(pool.imap(work, range(100), 10)) == list(range(1, 301, 3))
 """))
 
 

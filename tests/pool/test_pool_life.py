@@ -55,6 +55,15 @@ def test_repr_and_states(make):
     assert repr(pool).startswith(f"<{name} state=TERMINATE ")
 
 
+@ours("multiprocessing.Pool shows nothing in Jupyter")
+def test_jupyter_shows_workers_and_tasks(make):
+    for kind, name in (("fork", "Pool"), ("threads", "ThreadPool")):
+        pool = make(kind)
+        pool.map(tasks.double, range(5), 1)
+        html = pool._repr_html_()
+        assert f"<b>{name}</b>" in html and "done 5" in html
+
+
 @pytest.mark.parametrize("end", ["close", "terminate"])
 @pytest.mark.parametrize("of", ["fork", "threads"])
 def test_a_pool_that_is_not_running_takes_no_calls(make, end, of):
