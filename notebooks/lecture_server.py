@@ -113,6 +113,12 @@ class _Visits:
             self._now -= 1
             self._outcomes[outcome] += 1
 
+    def lost(self, outcome: str) -> None:
+        """An answer that was counted found nobody: its visitor is gone."""
+        with self._lock:
+            self._outcomes[outcome] -= 1
+            self._outcomes["gone"] += 1
+
     def too_early(self) -> float:
         """Seconds until the next request may be served; 0: this one is."""
         rate = self._manners.rate
@@ -142,7 +148,7 @@ class _Visits:
         """For /stats: how many requests ended how, and how many there were at once."""
         with self._lock:
             return {"requests": sum(self._outcomes.values()), "most_at_once": self._most,
-                    "outcomes": dict(sorted(self._outcomes.items()))}
+                    "outcomes": dict(sorted((+self._outcomes).items()))}
 
 
 class _Listener(socketserver.ThreadingTCPServer):
@@ -161,7 +167,7 @@ class _Listener(socketserver.ThreadingTCPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"   # a connection serves many requests
-    wbufsize = -1                   # an answer leaves in one piece
+    wbufsize = 1 << 20              # an answer leaves in one piece, when it is flushed
     disable_nagle_algorithm = True  # and at once
     server: _Listener
 
@@ -170,17 +176,19 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             counts = json.dumps(self.server.visits.counts())
             self._send(200, "application/json", counts.encode())
             return
-        visits, outcome = self.server.visits, "gone"
+        visits = self.server.visits
         visits.enter()
+        outcome = self._serve()
+        # Counted first: who has the answer and looks at /stats then finds it there.
+        visits.leave(outcome)
         try:
-            outcome = self._serve()
+            self.wfile.flush()
         except ConnectionError:
-            self.close_connection = True    # the visitor left; it is counted as "gone"
-        finally:
-            visits.leave(outcome)
+            visits.lost(outcome)
+            self.close_connection = True
 
     def _serve(self) -> str:
-        """Answer the request, or fail as planned; return what became of it."""
+        """Write the answer, or fail as planned; return what became of the request."""
         early = self.server.visits.too_early()
         if early > 0:
             return self._refuse(429, "too many requests", math.ceil(early))
@@ -209,7 +217,6 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
-        self.wfile.flush()
         return str(status)
 
     def log_message(self, format: str, *args: object) -> None:

@@ -139,6 +139,12 @@ def test_above_the_rate_it_is_status_429_with_the_time_to_wait():
         assert server.stats()["outcomes"] == {"200": 1, "429": 1}
 
 
+def test_an_answer_is_counted_before_it_arrives(server):
+    for number in range(1, 101):
+        get(server, DAYS[0])
+        assert server.stats()["requests"] == number
+
+
 @pytest.mark.parametrize("manners", [
     {"delay": -1}, {"failures": 1.5}, {"failures": -0.1}, {"rate": 0}, {"retry_after": -1}])
 def test_manners_that_make_no_sense_are_a_value_error(manners):
