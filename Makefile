@@ -60,7 +60,8 @@ pytest: $(VENV)/.test
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 # Its pictures are left in build/screenshots/.
-BROWSER ?= $(firstword $(shell command -v chromium chromium-browser google-chrome))
+BROWSER ?= $(shell for name in chromium chromium-browser google-chrome; do \
+	command -v $$name && break; done)
 browser-environment: $(VENV)/.browser
 
 test-browser: $(VENV)/.browser

@@ -11,7 +11,7 @@ import cfutures
 import cfutures._html
 import pytest
 from cfutures._html_executor import Counts, live_executors, pools_html, pools_text
-from testkit import add, boom, eventually
+from testkit import add, boom, eventually, run_child
 
 
 class Text(HTMLParser):
@@ -389,6 +389,27 @@ def test_an_executor_of_somebody_else_has_no_rich_repr():
     class Mine(cfutures.Executor):
         pass
     assert Mine()._repr_html_() is None
+
+
+@pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_an_executor_that_was_not_initialized_has_none(kind):
+    class Mine(getattr(cfutures, kind)):
+        def __init__(self):
+            pass
+    assert Mine()._repr_html_() is None
+
+
+def test_a_pool_of_the_parent_can_be_shown_in_a_forked_child():
+    assert "0\n" == run_child("""
+with cf.ProcessPoolExecutor(1) as processes, cf.ThreadPoolExecutor(1) as threads:
+    futures = [processes.submit(int), threads.submit(int)]
+    cf.wait(futures)
+    pid = os.fork()
+    if pid == 0:
+        pages = [thing._repr_html_() for thing in (processes, threads, *futures)]
+        os._exit(not all(pages))
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+""").out
 
 
 def test_what_an_executor_was_named_is_escaped():

@@ -66,8 +66,7 @@ cf_future_drop_call(FutureObject *f)
     }
     cf_call call = f->u.call;
     size_t total = call_size(f);
-    f->u.name = cf_call_name(call.fn);
-    cf_future_set_has(f, CF_HAS_NAME);
+    cf_future_set_has(f, 0);
     PyObject **args = total > CF_INLINE_ARGS ? call.args.block : call.args.inlined;
     Py_DECREF(call.fn);
     Py_XDECREF(call.kwnames);
@@ -252,7 +251,11 @@ cf_future_commit_cancel(FutureObject *f, bool alone)
         return 0;
     }
     cf_cell_unlock(&f->cell, word & CF_REMOTE, CF_STATE_CANCELLED);
-    cf_future_drop_call(f);
+    if (cf_future_has(f) & CF_HAS_CALL) {
+        PyObject *name = cf_call_name(f->u.call.fn);
+        cf_future_drop_call(f);
+        cf_future_set_name(f, name);
+    }
     cf_future_drop_remote(f);
     return 1;
 }

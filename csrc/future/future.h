@@ -134,7 +134,8 @@ FutureObject *cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args,
                             size_t nargs, PyObject *kwnames);
 
 /* What names a callable when it is gone (new; NULL: nothing does): its qualified name as a
-   str, or something without state of the user's that has one.  Runs no Python code. */
+   str, or something without state of the user's that has one.  Runs no Python code; not to
+   be called with an exception set. */
 PyObject *cf_call_name(PyObject *fn);
 
 /* The future's (function name or None, pool, worker, seconds queued, seconds run), each
@@ -151,8 +152,9 @@ void cf_future_drop_call(FutureObject *f);
 /* Let go of the slot in which its task was; the owner's, as above. */
 void cf_future_drop_remote(FutureObject *f);
 
-/* A new future that no call was put in: what it would have been of. */
-void cf_future_set_name(FutureObject *f, PyObject *fn);
+/* A future that has no call in it (any more), and never had a name: here is one (stolen;
+   may be NULL). */
+void cf_future_set_name(FutureObject *f, PyObject *name);
 
 /* The future dies: forget its function's name. */
 void cf_future_drop_name(FutureObject *f);

@@ -73,9 +73,9 @@ cf_call_name(PyObject *fn)
 }
 
 void
-cf_future_set_name(FutureObject *f, PyObject *fn)
+cf_future_set_name(FutureObject *f, PyObject *name)
 {
-    f->u.name = cf_call_name(fn);
+    f->u.name = name;
     cf_future_set_has(f, CF_HAS_NAME);
 }
 

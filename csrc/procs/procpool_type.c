@@ -88,7 +88,7 @@ not_encoded(PyObject *self, cf_procpool *pool, PyObject *fn)
 {
     PyObject *f = cf_procpool_failed_future(pool->st);
     if (f != NULL) {
-        cf_future_set_name((FutureObject *)f, fn);
+        cf_future_set_name((FutureObject *)f, cf_call_name(fn));
         cf_procpool_lock(pool);
         cf_store_relaxed(&pool->submitted, cf_load_relaxed(&pool->submitted) + 1);
         cf_procpool_unlock(pool);

@@ -36,9 +36,10 @@ class Counts(NamedTuple):
 def executor_repr_html(executor: Any) -> str | None:
     """Return HTML: the pool's state, workers, tasks by state, throughput.
 
-    None for an executor that is none of ours and does not count.  Does not wait.
+    None for an executor that is none of ours and does not count, or whose __init__() was not
+    called.  Does not wait.
     """
-    if not hasattr(executor, "_counts"):
+    if not (hasattr(executor, "_counts") and hasattr(executor, "_max_workers")):
         return None
     counts = Counts(*executor._counts())
     broken = executor._broken

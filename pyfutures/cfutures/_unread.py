@@ -18,7 +18,7 @@ __all__ = ["log_unread", "warn_unread"]
 # How often an exception like it went unread: by its type and where it was raised.
 _seen: dict[tuple[Any, ...], int] = {}
 _SEEN_AT_MOST = 1000
-_lock = threading.Lock()
+_lock = threading.RLock()       # the collector can call a finalizer where it is held
 
 
 def warn_unread(on: bool = True) -> bool:
