@@ -116,7 +116,7 @@ void cf_queue_free(cf_queue *queue);
 /* ---- putting and taking: members; any thread, without the GIL or with it ---- */
 
 /* Append the item in `block` of this process's arena (cf_item, frame, filled).  From then
-   on it is the taker's.  Wakes a sleeper.  CF_OK; CF_AGAIN: there is no room; CF_CORRUPT. */
+   on it is the taker's.  Wakes a sleeper.  CF_OK; CF_AGAIN: there is no room. */
 cf_status cf_queue_put(cf_queue *queue, uint32_t block);
 
 /* What was taken: held by this process, which returns it with cf_taken_return(). */
