@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from types import SimpleNamespace
 
 import cfutures
 import pytest
@@ -398,6 +399,20 @@ def test_tqdm_is_told_the_figures():
     bar.close(9, 9, 2, 1)
     assert bar._bar.calls == [
         (3, 9, ""), (9, 9, "2 failed, 1 cancelled"), "closed"]
+
+
+@pytest.mark.parametrize(("notebook", "widgets", "tqdm", "kind"), [
+    (True, True, True, "_TqdmBar"), (True, False, True, "_HtmlBar"),
+    (True, True, False, "_HtmlBar"), (False, False, True, "_TqdmBar"),
+    (False, False, False, "_TextBar")])
+def test_the_best_bar_that_there_is(monkeypatch, notebook, widgets, tqdm, kind):
+    monkeypatch.setattr(_bars, "_in_notebook", lambda: notebook)
+    monkeypatch.setattr(_bars.importlib.util, "find_spec", lambda name: widgets or None)
+    module = SimpleNamespace(tqdm=FakeTqdm) if tqdm else None
+    monkeypatch.setitem(sys.modules, "tqdm.auto", module)
+    monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(auto=module))
+    monkeypatch.setattr(_bars._HtmlBar, "__init__", lambda self, total, desc: None)
+    assert type(_bars.make_bar(3, "x")).__name__ == kind
 
 
 def test_tqdm_itself(capsys):

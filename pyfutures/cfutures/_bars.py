@@ -5,9 +5,9 @@ A bar is used by one thread at a time.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 import time
-import warnings
 from typing import Any, Protocol
 
 from cfutures._html import bar as html_bar
@@ -29,11 +29,10 @@ class Bar(Protocol):
 
 def make_bar(total: int | None, desc: str) -> Bar:
     """The best bar that there is here, shown at once."""
+    if _in_notebook() and importlib.util.find_spec("ipywidgets") is None:
+        return _HtmlBar(total, desc)    # tqdm would warn, and print text
     try:
-        with warnings.catch_warnings():
-            # Without ipywidgets it shows text in a notebook, which will do.
-            warnings.filterwarnings("ignore", message="IProgress not found")
-            tqdm = importlib.import_module("tqdm.auto").tqdm
+        tqdm = importlib.import_module("tqdm.auto").tqdm
     except ImportError:
         return _HtmlBar(total, desc) if _in_notebook() else _TextBar(total, desc)
     return _TqdmBar(tqdm, total, desc)

@@ -63,8 +63,8 @@ def progress(
     total: how many there will be, if the iterable cannot tell.
     desc: a text to show beside the number.
 
-    It is shown by tqdm where that is installed (a widget in a notebook that has ipywidgets),
-    else as a line of HTML in a notebook and of text elsewhere.  It ends with the last
+    It is shown by tqdm where that is installed (and in a notebook ipywidgets, too), else as
+    a line of HTML in a notebook and of text elsewhere.  It ends with the last
     task, when the loop is left by break or the iterator raises, with close(), or with the
     end of a `with` block.
 
