@@ -108,44 +108,52 @@ class _Feeder:
         ahead: int,
     ) -> None:
         self._result = weakref.ref(result)
+        self._put: Callable[[Future[Any]], object] = result._entrance()
         self._items = items
         self._submit = submit
         self._ahead = ahead                 # how many tasks may be submitted and not done
         self._enough = (ahead + 1) // 2     # with fewer a worker is idle
         self._pending: list[Future[Any]] = []
-        self._count = 0
+        self._done = 0
 
     def run(self, may_wait: bool) -> bool:
         """Submit; whether the items are at their end.  Can be called again if not."""
+        submit = self._submit
         try:
             for item in self._items:
-                self._put(self._submit(item))
+                future = submit(item)
+                self._pending.append(future)
+                self._put(future)
                 if len(self._pending) >= self._ahead:
+                    del future
                     if not may_wait:
                         return False
                     self._wait()
         except Exception as error:
             # The iterable raised, or the pool is closed: in the place of a result.
-            self._put(failed(error))
+            self._pending.append(failed(error))
+            self._put(self._pending[-1])
+        count = self._done + len(self._pending)
         self._pending.clear()
         result = self._result()
         if result is not None:
-            result._end(self._count)
+            result._end(count)
         return True
-
-    def _put(self, future: Future[Any]) -> None:
-        self._pending.append(future)
-        self._count += 1
-        # Who has dropped it wants the tasks run, not their results.
-        result = self._result()
-        if result is not None:
-            result._put(future)
 
     def _wait(self) -> None:
         """Wait until half of the tasks are done."""
         for _ in itertools.islice(as_completed(self._pending), (self._ahead + 1) // 2):
             pass
+        before = len(self._pending)
         self._pending = [future for future in self._pending if not future.done()]
+        self._done += before - len(self._pending)
+        if self._result() is None:
+            # Who has dropped it wants the tasks run, not their results.
+            self._put = _ignore
         if len(self._pending) < self._enough:
             # They are done faster than this thread wakes.
             self._ahead = min(2 * self._ahead, _MOST_AHEAD)
+
+
+def _ignore(future: Future[Any]) -> None:
+    """Keep nothing."""

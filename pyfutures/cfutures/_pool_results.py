@@ -54,11 +54,11 @@ def _error_of(future: Future[Any]) -> BaseException | None:
 
 def _outcome(future: Future[_T]) -> _T:
     """The result of a future that is done; raises its exception."""
-    if future.cancelled():
-        raise BrokenExecutor(_TERMINATED)
     try:
         return future.result()
     except BaseException as error:
+        if future.cancelled():
+            raise BrokenExecutor(_TERMINATED) from None
         _adopt(error)
         raise
     finally:
@@ -76,8 +76,7 @@ def _left(until: float | None) -> float | None:
 
 
 def _acquire(lock: threading.Lock, until: float | None) -> bool:
-    left = _left(until)
-    return lock.acquire(timeout=-1 if left is None else left)
+    return lock.acquire() if until is None else lock.acquire(timeout=_left(until) or 0)
 
 
 def _done(future: Future[Any], timeout: float | None) -> bool:
@@ -306,12 +305,12 @@ class IMapIterator(_standard.IMapIterator, Generic[_T]):  # type: ignore[type-ar
         Raises what the task raised; TimeoutError after `timeout` seconds, and then it can
         be asked for again; StopIteration at the end.
         """
-        until = _until(timeout)
+        until = None if timeout is None else _until(timeout)
         if not _acquire(self._lock, until):
             raise TimeoutError
         try:
             future = self._head or self._take(until)
-            if not _done(future, _left(until)):
+            if not future.done() and not _done(future, _left(until)):
                 raise TimeoutError
             self._head = None
         finally:
@@ -330,7 +329,8 @@ class IMapIterator(_standard.IMapIterator, Generic[_T]):  # type: ignore[type-ar
                 self._pool = None
                 raise StopIteration
             try:
-                future = self._queue.get(timeout=_left(until))
+                future = (self._queue.get() if until is None
+                          else self._queue.get(timeout=_left(until)))
             except queue.Empty:
                 raise TimeoutError from None
             if future is not None:
@@ -340,11 +340,10 @@ class IMapIterator(_standard.IMapIterator, Generic[_T]):  # type: ignore[type-ar
 
     # ---- for the thread that puts in ----
 
-    def _put(self, future: Future[Any]) -> None:
-        if self._ordered:
-            self._queue.put(future)
-        else:
-            future.add_done_callback(self._queue.put)
+    def _entrance(self) -> Callable[[Future[Any]], object]:
+        """What to call with each future; it does not keep this iterator."""
+        put = self._queue.put
+        return put if self._ordered else lambda future: future.add_done_callback(put)
 
     def _end(self, length: int) -> None:
         """There were so many futures."""

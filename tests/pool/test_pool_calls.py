@@ -1,11 +1,12 @@
 """The methods of a Pool: what they return and raise, on both implementations."""
 import multiprocessing
 import multiprocessing.pool
+import os
 import threading
 
 import pool_tasks as tasks
 import pytest
-from testkit import GUARD, ours
+from testkit import GUARD, eventually, ours
 
 
 class Said(Exception):
@@ -330,6 +331,13 @@ def test_two_threads_share_an_iterator(shared):
     for thread in threads:
         thread.join(GUARD)
     assert sorted(found) == list(range(0, 800, 2))
+
+
+def test_a_dropped_iterator_still_has_its_tasks_run(shared, kind, tmp_path):
+    path = str(tmp_path / "written")
+    shared.imap(tasks.write, (path for _ in range(300)))
+    shared.imap_unordered(tasks.write, [path] * 300)
+    assert eventually(lambda: os.path.exists(path) and os.path.getsize(path) == 600 * 8)
 
 
 @ours("there the pipe decides how far ahead it looks")
