@@ -142,6 +142,11 @@ static cf_status
 sleep_on_board(worker *w)
 {
     PyObject *r = PyObject_CallNoArgs(w->idle);
+    if (r == NULL && PyErr_ExceptionMatches(PyExc_KeyboardInterrupt)) {
+        /* Ctrl-C between tasks is nobody's; what it kept from being shown is shown. */
+        PyErr_Clear();
+        r = PyObject_CallNoArgs(w->idle);
+    }
     if (r == NULL) {
         PyErr_WriteUnraisable(w->idle);
     }
