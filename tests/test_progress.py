@@ -427,17 +427,20 @@ class FakeHandle:
     def __init__(self, page):
         self.pages = [page]
 
-    def update(self, page):
+    def update(self, page, *, raw):
+        assert raw
         self.pages.append(page)
 
 
 def test_html_is_one_output_that_changes(monkeypatch):
     display = pytest.importorskip("IPython.display", reason="IPython is not installed")
-    monkeypatch.setattr(display, "display", lambda page, display_id: FakeHandle(page))
+    monkeypatch.setattr(display, "display",
+                        lambda page, raw, display_id: FakeHandle(page))
     bar = _bars._HtmlBar(4, "<b>")
     bar.show(1, 4, 0, 0)
     bar.close(4, 4, 1, 0)
-    pages = [page.data for page in bar._handle.pages]
+    pages = [page["text/html"] for page in bar._handle.pages]
+    assert "4/4 tasks" in bar._handle.pages[2]["text/plain"]
     assert len(pages) == 3
     assert "0/4 tasks" in pages[0] and "&lt;b&gt;" in pages[0]
     assert "1/4 tasks" in pages[1]

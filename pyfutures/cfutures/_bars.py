@@ -87,21 +87,23 @@ class _HtmlBar:
     def __init__(self, total: int | None, desc: str) -> None:
         display: Any = importlib.import_module("IPython.display")
         self._desc = desc
-        self._html = display.HTML
         self._began = time.monotonic()
-        self._handle = display.display(self._page(0, total, 0, 0), display_id=True)
+        self._handle = display.display(
+            self._page(0, total, 0, 0), raw=True, display_id=True)
 
-    def _page(self, done: int, total: int | None, failed: int, cancelled: int) -> Any:
+    def _page(
+        self, done: int, total: int | None, failed: int, cancelled: int
+    ) -> dict[str, str]:
         words = _words(done, total, failed, cancelled, self._desc,
                        time.monotonic() - self._began)
         shares = {"done": done - failed - cancelled, "failed": failed, "cancelled": cancelled,
                   "queued": max(0, (total or 0) - done)}
-        return self._html(line("progress", [f"<span>{escape(words)}</span>"])
-                          + html_bar(shares))
+        html = line("progress", [f"<span>{escape(words)}</span>"]) + html_bar(shares)
+        return {"text/html": html, "text/plain": words}
 
     def show(self, done: int, total: int | None, failed: int, cancelled: int) -> None:
         """See Bar."""
-        self._handle.update(self._page(done, total, failed, cancelled))
+        self._handle.update(self._page(done, total, failed, cancelled), raw=True)
 
     close = show
 
