@@ -7,6 +7,7 @@
 #include "py/state.h"
 #include "procs/procpool.h"
 #include "procs/queue_type.h"
+#include "procs/queue_view.h"
 #include "threads/pool.h"
 
 static PyObject *

@@ -1,46 +1,18 @@
-/* _core.Queue: the Python side of a queue between processes.
-
-   All objects of a process that are the same queue share one *view*: a mapping, a member, an
-   arena, a codec.  A view is found by the file behind it.  When the last object is gone the
-   process leaves the queue, unless arrays that it has got still lie in the queue's memory;
-   then the view lingers until a queue is made or opened (or the process ends).  Some views of
-   queues that other processes made linger anyway: a worker gets the same queue with task after
-   task, and opening it costs more than a task.
-
-   A forked child has the objects of its parent but is another member: the first call in the
-   child opens the queue anew.  The parent's view stays where it is, unused; arrays in it
-   are still read by the child. */
+/* _core.Queue: the Python side of a queue between processes. */
 #include "procs/queue_type.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
-#include "procs/queue_codec.h"
+#include "procs/queue_view.h"
 #include "py/block.h"
 
-struct cf_queue_view {
-    cf_queue *queue;
-    cf_codec *codec;
-    cf_arena *arena;                    /* guarded by the codec's lock */
-    PyObject *module;                   /* owned: the state must outlive the view */
-    bool received;                      /* another process made the queue */
-    uint32_t refs;                      /* guarded by st->queues_lock, as is the list */
-    struct cf_queue_view *next;
-};
-
-typedef struct cf_queue_view view;
+typedef cf_queue_view view;
 
 typedef struct {
     PyObject_HEAD
     _Atomic(view *) view;               /* one reference; NULL: not opened yet */
     cf_word closed;
 } QueueObject;
-
-/* How many views of other processes' queues stay open that no object refers to. */
-#define LINGERING 4
-
-/* Bytes from which a buffer travels by itself, as in a process pool. */
-#define THRESHOLD 65536
 
 /* A signal that arrives while a thread spins interrupts no sleep, so the first sleep is
    short and is followed by a look. */
@@ -50,209 +22,6 @@ static QueueObject *
 self_of(PyObject *self)
 {
     return (QueueObject *)self;
-}
-
-static PyObject *
-raise_status(cf_status status, const char *what)
-{
-    if (status == CF_CORRUPT) {
-        PyErr_SetString(PyExc_RuntimeError, what);
-        return NULL;
-    }
-    if (errno == EUSERS) {
-        PyErr_SetString(PyExc_OSError, "too many processes use this queue, or have left "
-                        "items in it that nobody has taken");
-        return NULL;
-    }
-    return PyErr_SetFromErrno(PyExc_OSError);
-}
-
-/* ---- views ---- */
-
-static void
-view_free(view *v)
-{
-    if (v->codec != NULL) {
-        cf_codec_free(v->codec);
-    }
-    if (v->arena != NULL) {
-        cf_arena_close(v->arena);
-        cf_queue_leave(v->queue);
-    }
-    cf_queue_free(v->queue);
-    PyObject *module = v->module;
-    free(v);
-    Py_DECREF(module);
-}
-
-/* Steals the queue.  NULL with an exception. */
-static view *
-view_new(PyObject *module, cf_queue *queue)
-{
-    view *v = calloc(1, sizeof *v);
-    if (v == NULL) {
-        cf_queue_free(queue);
-        PyErr_NoMemory();
-        return NULL;
-    }
-    v->queue = queue;
-    v->module = Py_NewRef(module);
-    v->refs = 1;
-    if (cf_queue_join(queue, &v->arena) != CF_OK) {
-        v->arena = NULL;
-        raise_status(CF_SYSTEM, NULL);
-        goto failed;
-    }
-    v->codec = cf_queue_codec_new(cf_state_of_module(module), queue, v->arena, THRESHOLD);
-    if (v->codec != NULL) {
-        return v;
-    }
-failed:
-    view_free(v);
-    return NULL;
-}
-
-static bool
-is_alive(const view *v)
-{
-    return cf_load_relaxed(&v->queue->seg->mine);
-}
-
-/* The view of the same file (with one more reference), or NULL. */
-static view *
-find_lock_held(cf_state *st, const cf_shm_identity *file)
-{
-    for (view *v = st->queues; v != NULL; v = v->next) {
-        const cf_shm_identity *other = &v->queue->seg->file;
-        if (is_alive(v) && other->inode == file->inode && other->device == file->device) {
-            v->refs++;
-            return v;
-        }
-    }
-    return NULL;
-}
-
-/* Views that nothing needs any more are taken out of the list. */
-static view *
-sweep_lock_held(cf_state *st)
-{
-    view *gone = NULL;
-    int lingering = 0;
-    for (view **at = &st->queues; *at != NULL; ) {      /* the one opened last comes first */
-        view *v = *at;
-        if (v->refs == 0 && !cf_codec_is_pinned(v->codec)
-            && !(v->received && ++lingering <= LINGERING))
-        {
-            *at = v->next;
-            v->next = gone;
-            gone = v;
-        }
-        else {
-            at = &v->next;
-        }
-    }
-    return gone;
-}
-
-static void
-sweep(cf_state *st)
-{
-    cf_spinlock_lock(&st->queues_lock);
-    view *gone = sweep_lock_held(st);
-    cf_spinlock_unlock(&st->queues_lock);
-    while (gone != NULL) {
-        view *next = gone->next;
-        view_free(gone);
-        gone = next;
-    }
-}
-
-static void
-trim_arena(cf_arena *arena, void *arg)
-{
-    (void)cf_arena_trim(arena, *(uint64_t *)arg);
-}
-
-/* Give the memory of free blocks back to the system, but for `keep` bytes. */
-static void
-trim(view *v, uint64_t keep)
-{
-    cf_codec_with_arena(v->codec, trim_arena, &keep);
-}
-
-static void
-view_release(cf_state *st, view *v)
-{
-    cf_spinlock_lock(&st->queues_lock);
-    bool last = v->refs == 1;
-    if (!last) {
-        v->refs--;
-    }
-    cf_spinlock_unlock(&st->queues_lock);
-    if (last) {
-        trim(v, 0);
-        cf_spinlock_lock(&st->queues_lock);
-        v->refs--;
-        cf_spinlock_unlock(&st->queues_lock);
-        sweep(st);
-    }
-}
-
-/* Put a new view into the list; steals it.  If there is one of that file already (another
-   thread was faster), that one. */
-static view *
-view_add(cf_state *st, view *v)
-{
-    sweep(st);
-    cf_spinlock_lock(&st->queues_lock);
-    view *other = find_lock_held(st, &v->queue->seg->file);
-    if (other == NULL) {
-        v->next = st->queues;
-        st->queues = v;
-    }
-    cf_spinlock_unlock(&st->queues_lock);
-    if (other == NULL) {
-        return v;
-    }
-    view_free(v);
-    return other;
-}
-
-static view *
-view_open(PyObject *module, int fd)
-{
-    cf_state *st = cf_state_of_module(module);
-    cf_shm_identity file;
-    cf_queue *queue;
-    if (cf_shm_identify(fd, &file) != CF_OK) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        return NULL;
-    }
-    cf_spinlock_lock(&st->queues_lock);
-    view *v = find_lock_held(st, &file);
-    cf_spinlock_unlock(&st->queues_lock);
-    if (v != NULL) {
-        return v;
-    }
-    cf_status status = cf_queue_attach(fd, &queue);
-    if (status != CF_OK) {
-        raise_status(status, "that descriptor is no queue's");
-        return NULL;
-    }
-    v = view_new(module, queue);
-    if (v == NULL) {
-        return NULL;
-    }
-    v->received = true;
-    return view_add(st, v);
-}
-
-void
-cf_queues_after_fork(cf_state *st)
-{
-    /* The parent's views stay where objects refer to them, or to arrays in them. */
-    cf_store_relaxed(&st->queues_lock.word, 0);
-    st->queues = NULL;
 }
 
 static PyObject *
@@ -274,12 +43,12 @@ open_view(QueueObject *self)
         PyErr_SetString(PyExc_RuntimeError, "Queue.__init__() has not been called");
         return NULL;
     }
-    if (is_alive(v)) {
+    if (cf_queue_view_is_alive(v)) {
         return v;
     }
-    view *own = view_open(module_of(self), v->queue->seg->fd);
+    view *own = cf_queue_view_open(module_of(self), v->queue->seg->fd);
     if (own != NULL && !atomic_compare_exchange_strong(&self->view, &v, own)) {
-        view_release(cf_state_of(Py_TYPE(self)), own);
+        cf_queue_view_release(cf_state_of(Py_TYPE(self)), own);
         own = v;                        /* another thread's, of this process */
     }
     return own;
@@ -295,41 +64,23 @@ set_view(QueueObject *self, view *v)
         return -1;
     }
     if (!atomic_compare_exchange_strong(&self->view, &none, v)) {
-        view_release(cf_state_of(Py_TYPE(self)), v);
+        cf_queue_view_release(cf_state_of(Py_TYPE(self)), v);
         PyErr_SetString(PyExc_RuntimeError, "the queue is open already");
         return -1;
     }
     return 0;
 }
 
-/* Address space is there for dozens of large queues; programs with hundreds have small
-   ones. */
-static uint64_t
-arena_bytes(cf_state *st)
-{
-    int views = 0;
-    cf_spinlock_lock(&st->queues_lock);
-    for (view *v = st->queues; v != NULL; v = v->next) {
-        views++;
-    }
-    cf_spinlock_unlock(&st->queues_lock);
-    return CF_QUEUE_ARENA_MAX >> (views < 8 ? 0 : views < 32 ? 2 : 5);
-}
-
 static PyObject *
 queue_py_create(PyObject *self, PyObject *arg)
 {
     long long maxsize = PyLong_AsLongLong(arg);
-    cf_state *st = cf_state_of(Py_TYPE(self));
-    cf_queue *queue;
     if (maxsize == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (cf_queue_create(maxsize > 0 ? (uint64_t)maxsize : 0, arena_bytes(st), &queue) != CF_OK) {
-        return PyErr_SetFromErrno(PyExc_OSError);
-    }
-    view *v = view_new(module_of(self_of(self)), queue);
-    if (v == NULL || set_view(self_of(self), view_add(st, v)) < 0) {
+    view *v = cf_queue_view_create(module_of(self_of(self)),
+                                   maxsize > 0 ? (uint64_t)maxsize : 0);
+    if (set_view(self_of(self), v) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -338,8 +89,9 @@ queue_py_create(PyObject *self, PyObject *arg)
 static PyObject *
 queue_py_attach(PyObject *self, PyObject *arg)
 {
+    QueueObject *queue = self_of(self);
     int fd = PyObject_AsFileDescriptor(arg);
-    if (fd < 0 || set_view(self_of(self), view_open(module_of(self_of(self)), fd)) < 0) {
+    if (fd < 0 || set_view(queue, cf_queue_view_open(module_of(queue), fd)) < 0) {
         return NULL;
     }
     Py_RETURN_NONE;
@@ -349,14 +101,11 @@ static PyObject *
 queue_py_reopen(PyObject *self, PyObject *args)
 {
     unsigned long long device, inode;
-    cf_state *st = cf_state_of(Py_TYPE(self));
     if (!PyArg_ParseTuple(args, "KK:_reopen", &device, &inode)) {
         return NULL;
     }
     cf_shm_identity file = {.device = device, .inode = inode};
-    cf_spinlock_lock(&st->queues_lock);
-    view *v = find_lock_held(st, &file);
-    cf_spinlock_unlock(&st->queues_lock);
+    view *v = cf_queue_view_find(cf_state_of(Py_TYPE(self)), &file);
     if (v != NULL && set_view(self_of(self), v) < 0) {
         return NULL;
     }
@@ -392,9 +141,9 @@ queue_tp_dealloc(PyObject *self)
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     view *v = atomic_load(&self_of(self)->view);
-    if (v != NULL && is_alive(v)) {
+    if (v != NULL && cf_queue_view_is_alive(v)) {
         /* The codec keeps the state: the type may be cleared already. */
-        view_release(cf_codec_state(v->codec), v);
+        cf_queue_view_release(cf_codec_state(v->codec), v);
     }
     type->tp_free(self);
     Py_DECREF(type);
@@ -427,7 +176,7 @@ wait_for(view *v, cf_queue_event event, bool first, cf_deadline until)
     }
     if (status == CF_AGAIN) {
         cf_queue_tend(v->queue);
-        trim(v, 0);
+        cf_queue_view_trim(v, 0);
     }
     int saved_errno = errno;
     cf_gil_take(ts);
@@ -464,7 +213,7 @@ take(PyObject *self, cf_deadline until)
             return cf_item_decode(v->codec, v->queue, &taken);
         }
         if (status == CF_CORRUPT) {
-            return raise_status(status, "an item in the memory of the queue is damaged; "
+            return cf_queue_raise(status, "an item in the memory of the queue is damaged; "
                                 "something wrote over it");
         }
         int r = wait_for(v, CF_QUEUE_ITEM, first, until);

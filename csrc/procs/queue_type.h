@@ -5,7 +5,5 @@
 #include "py/state.h"
 
 int cf_queue_add_type(PyObject *module, cf_state *st);
-/* In a forked child: the parent's views are not the child's. */
-void cf_queues_after_fork(cf_state *st);
 
 #endif
