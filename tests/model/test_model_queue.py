@@ -43,8 +43,6 @@ def test_a_death_holds_up_nobody(setting):
     pytest.param(dict(producers=(1, 1), consumers=2, mortal=(1, 1, 0)), marks=DEEP),
     dict(producers=(1,), consumers=2, undertakers=2, mortal=(1, 1, 1)),
     pytest.param(dict(producers=(3,), consumers=2, mortal=(0, 1, 0), blocks=2), marks=DEEP),
-    pytest.param(dict(producers=(2, 1), consumers=2, undertakers=2, mortal=(1, 1, 1)),
-                 marks=DEEP),
 ], ids=str)
 def test_the_dead_are_buried_and_nothing_is_left_of_them(setting):
     check(Order, **{"undertakers": 1, **setting})
