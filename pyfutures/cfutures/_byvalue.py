@@ -483,7 +483,12 @@ def reduce_class(pickler: Pickler, cls: type) -> Any:
     else:
         dump = _dump_of(pickler)
         digest = dump.classes.get(cls)
-    make, args, (attributes, slots), _, _, set_state = _helper.reducer_override(cls)
+    reduced = _helper.reducer_override(cls)
+    if reduced is NotImplemented:
+        # A spawned child imports the main script, and it pickles at its top level: the
+        # module has one name already, its classes another.  By reference, then.
+        return reduced
+    make, args, (attributes, slots), _, _, set_state = reduced
     attributes = {key: portable(value) for key, value in attributes.items()}
     attributes.pop("__slotnames__", None)       # copyreg's notes
     number = _class_number(cls)

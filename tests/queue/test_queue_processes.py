@@ -363,3 +363,23 @@ def test_nothing_is_left_when_a_family_is_killed():
     if before:
         left = {name for name in set(os.listdir("/dev/shm")) - before if "cfutures" in name}
         assert not left
+
+
+def test_a_main_script_that_puts_at_its_top_level_can_be_spawned(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(textwrap.dedent("""
+        import cfutures, multiprocessing
+        class C: pass
+        queue = cfutures.Queue()
+        queue.put(C())
+        assert type(queue.get()) is C
+        def nothing(): pass
+        if __name__ == "__main__":
+            process = multiprocessing.get_context("spawn").Process(target=nothing)
+            process.start()
+            process.join()
+            raise SystemExit(process.exitcode)
+    """))
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True,
+                          timeout=GUARD)
+    assert done.returncode == 0, done.stderr
