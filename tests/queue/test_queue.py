@@ -328,6 +328,7 @@ def mapped():
 
 
 def test_nothing_is_left_of_queues_that_are_gone():
+    gc.collect()        # what other tests have left, or it might go in between
     before = descriptors(), mapped()
     for _ in range(20):
         queue = cfutures.Queue()
@@ -336,7 +337,7 @@ def test_nothing_is_left_of_queues_that_are_gone():
         assert len(queue.get()) == 100_000
     del queue
     gc.collect()
-    assert (descriptors(), mapped()) == before
+    assert descriptors() <= before[0] and mapped() <= before[1]
 
 
 def test_hundreds_of_queues_at_a_time():
