@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "board_memory.h"
@@ -34,6 +35,7 @@ typedef struct {
     uint32_t spares;
     uint32_t workers;
     pthread_t threads[MOST_WORKERS];
+    cf_word thread_ids[MOST_WORKERS];   /* the kernel's; each thread stores its own */
     cf_word done;               /* tasks that were run */
     cf_word inside;             /* of those that meet */
     cf_word interrupted;        /* waits that a signal ended */
@@ -146,6 +148,7 @@ work(void *arg)
     cf_board *b = &p->board;
     prng r = prng_new();
     free(arg);
+    cf_store_release(&p->thread_ids[w.number], (uint32_t)syscall(SYS_gettid));
     for (;;) {
         uint32_t slot = cf_board_take(b, w.number);
         if (slot != CF_NO_SLOT) {
@@ -700,12 +703,34 @@ parked_count(pool *p)
     return (uint32_t)__builtin_popcountll(cf_load_seq(&p->board.shared->parked[0]));
 }
 
-static void
-wait_until_all_sleep(pool *p, uint32_t count)
+/* Does the kernel say that the thread of this worker sleeps? */
+static bool
+is_asleep(pool *p, uint32_t number)
 {
-    /* The last one sets its bit just before it gives the token back. */
-    while (parked_count(p) < count || cf_load_seq(&p->board.shared->token) != 0) {
+    char path[64], state = 0;
+    snprintf(path, sizeof path, "/proc/self/task/%u/stat",
+             cf_load_acquire(&p->thread_ids[number]));
+    FILE *file = fopen(path, "r");
+    /* The name of the program, in brackets, has no blank in it. */
+    bool read = file != NULL && fscanf(file, "%*d %*s %c", &state) == 1;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return read && state == 'S';
+}
+
+static void
+wait_until_all_sleep(pool *p)
+{
+    while (parked_count(p) < p->workers || cf_load_seq(&p->board.shared->token) != 0) {
         cf_yield();
+    }
+    /* A worker that has set its bit has its last look still before it, and takes what is
+       pushed until then.  After that it sleeps, and nowhere else between the two. */
+    for (uint32_t i = 0; i < p->workers; i++) {
+        while (!is_asleep(p, i)) {
+            cf_yield();
+        }
     }
 }
 
@@ -719,7 +744,7 @@ at_rest_all_are_parked_and_use_no_processor(void)
         await(p, slot, NULL);
         collect(p, slot, i, false);
     }
-    wait_until_all_sleep(p, 4);
+    wait_until_all_sleep(p);
     int64_t before = cpu_time(), begin = cf_now();
     cf_word never = 0;
     while (cf_now() - begin < 400000000) {
@@ -771,7 +796,7 @@ run_death(const death *d)
     pool *p = open_pool(2);
     cf_board *b = &p->board;
     cf_store_relaxed(&p->plain, 1);
-    wait_until_all_sleep(p, 2);
+    wait_until_all_sleep(p);
     cf_board_enlist(b, 3);
     cf_board_enlist(b, 4);
     cf_board_enlist(b, DEAD);
@@ -837,7 +862,7 @@ run_death(const death *d)
     }
     CHECK_EQUAL(p->done, d->takes ? 2 : 3);
     /* Nobody is lost: two tasks that meet get two workers. */
-    wait_until_all_sleep(p, 2);
+    wait_until_all_sleep(p);
     for (uint32_t i = 0; i < 2; i++) {
         slots[i] = submit(p, MEET, i);
     }
