@@ -565,6 +565,21 @@ cf_encode_result(cf_codec *codec, PyObject *value, cf_message *message)
 }
 
 PyObject *
+cf_received_value(cf_codec *codec, const cf_received *received, uint8_t kind,
+                  uint16_t flags)
+{
+    PyObject *value = NULL;
+    switch (kind) {
+    case CF_CODEC_SIMPLE:
+        return cf_simple_decode(codec, received, 1, &value) < 0 ? NULL : value;
+    case CF_CODEC_PICKLE:
+        return cf_pickle_decode(codec, received, flags);
+    default:
+        return cf_codec_corrupt(codec);
+    }
+}
+
+PyObject *
 cf_decode_result(cf_codec *codec, const cf_slot *copy)
 {
     cf_received received;
@@ -572,21 +587,10 @@ cf_decode_result(cf_codec *codec, const cf_slot *copy)
         cf_discard_result(codec, copy);
         return NULL;
     }
-    PyObject *value = NULL;
-    if (copy->codec == CF_CODEC_SIMPLE) {
-        if (copy->count != 1) {
-            cf_codec_corrupt(codec);
-        }
-        else if (cf_simple_decode(codec, &received, 1, &value) < 0) {
-            value = NULL;
-        }
-    }
-    else if (copy->codec == CF_CODEC_PICKLE) {
-        value = cf_pickle_decode(codec, &received, copy->flags);
-    }
-    else {
-        cf_codec_corrupt(codec);
-    }
+    /* A result is one value. */
+    PyObject *value = copy->codec == CF_CODEC_SIMPLE && copy->count != 1
+                      ? cf_codec_corrupt(codec)
+                      : cf_received_value(codec, &received, copy->codec, copy->flags);
     cf_received_close(&received);
     give_frame_back(codec, &copy->place);
     return value;

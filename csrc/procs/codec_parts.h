@@ -1,6 +1,6 @@
 /* What the parts of the codec share: codec.c (places of frames, blocks), simple.c and
-   simple_read.c (values), pickle.c and pickle_sink.c (everything else), shared_buffer.c.  For nobody
-   else. */
+   simple_read.c (values), pickle.c and pickle_sink.c (everything else), shared_buffer.c and
+   lease.c; and what else lies in its arena: definition.c, queue_codec.c. */
 #ifndef CF_PROCS_CODEC_PARTS_H
 #define CF_PROCS_CODEC_PARTS_H
 
@@ -83,6 +83,10 @@ void cf_received_close(cf_received *received);
 
 /* May the other side have allocated this block? */
 bool cf_codec_foreign(const cf_codec *codec, const cf_place *place);
+
+/* The one value of a frame of codec `kind` (new reference), or NULL with an exception. */
+PyObject *cf_received_value(cf_codec *codec, const cf_received *received, uint8_t kind,
+                            uint16_t flags);
 
 /* Sets the exception for what a writer cannot have written; always NULL. */
 PyObject *cf_codec_corrupt(cf_codec *codec);

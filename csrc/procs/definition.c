@@ -1,43 +1,12 @@
 #include "procs/definition.h"
 
-#include <errno.h>
-
-#include "py/block.h"
-
-#define LARGE_COPY (256 * 1024)         /* from here on without the GIL */
-
-/* ---- blocks ---- */
-
-typedef struct {
-    uint64_t size;
-    uint32_t block;
-    cf_place place;
-    bool warm;
-    cf_arena *arena;
-    cf_status status;
-} arena_request;
-
-static void
-arena_alloc(cf_arena *arena, void *arg)
-{
-    arena_request *r = arg;
-    r->arena = arena;
-    r->status = arena == NULL ? CF_AGAIN
-                              : cf_arena_alloc(arena, r->size, &r->place, &r->warm);
-}
-
-static void
-arena_free(cf_arena *arena, void *arg)
-{
-    cf_arena_free(arena, ((arena_request *)arg)->block);
-}
+#include "procs/codec_parts.h"
 
 void
 cf_definition_free(cf_codec *codec, cf_definition_block *d)
 {
     if (codec != NULL) {
-        arena_request r = {.block = d->block};
-        cf_codec_with_arena(codec, arena_free, &r);
+        cf_codec_free_block(codec, &d->place);
     }
     Py_DECREF(d->public.name);
     PyMem_Free(d);
@@ -85,27 +54,16 @@ content_open(PyObject *bytes)
 
 /* In memory: size, the entry's key, bytes.  0; or -1 with an exception. */
 static int
-fill(const arena_request *r, uint64_t key, const content *c)
+fill(cf_codec *codec, const cf_place *place, bool warm, uint64_t key, const content *c)
 {
     uint64_t head[2] = {c->size, key}, at = sizeof head;
-    /* The arena is there as long as its pool, which the caller keeps. */
-    PyThreadState *ts = c->size >= LARGE_COPY ? cf_gil_release() : NULL;
-    cf_status status = cf_arena_fill(r->arena, &r->place, r->warm, 0, head, sizeof head);
-    for (Py_ssize_t i = 0; status == CF_OK && i < c->count; i++) {
+    int r = cf_codec_fill(codec, place, warm, 0, head, sizeof head);
+    for (Py_ssize_t i = 0; r == 0 && i < c->count; i++) {
         uint64_t size = (uint64_t)c->views[i].len;
-        status = cf_arena_fill(r->arena, &r->place, r->warm, at, c->views[i].buf, size);
+        r = cf_codec_fill(codec, place, warm, at, c->views[i].buf, size);
         at += size;
     }
-    int saved_errno = errno;
-    if (ts != NULL) {
-        cf_gil_take(ts);
-    }
-    if (status != CF_OK) {
-        errno = saved_errno;
-        PyErr_SetFromErrno(PyExc_OSError);
-        return -1;
-    }
-    return 0;
+    return r;
 }
 
 /* ---- definitions ---- */
@@ -119,18 +77,15 @@ definition_make(cf_codec *codec, uint64_t key, const content *c, PyObject *name,
         PyErr_NoMemory();
         return -1;
     }
-    d->size = sizeof(uint64_t[2]) + c->size;
-    arena_request r = {.size = d->size};
-    cf_codec_with_arena(codec, arena_alloc, &r);
-    if (r.status != CF_OK) {
+    bool warm;
+    if (cf_codec_alloc(codec, sizeof(uint64_t[2]) + c->size, &d->place, &warm) != CF_OK) {
         PyMem_Free(d);
         return 0;
     }
-    d->block = r.place.block;
     d->holds = 1;
-    d->public.at = r.place.offset;
+    d->public.at = d->place.offset;
     d->public.name = Py_NewRef(name);
-    if (fill(&r, key, c) < 0) {
+    if (fill(codec, &d->place, warm, key, c) < 0) {
         cf_definition_free(codec, d);
         return -1;
     }

@@ -12,8 +12,7 @@
 typedef struct {
     cf_definition public;               /* first; the table sets `number` */
     uint32_t holds;                     /* the table's; 1 at first */
-    uint32_t block;
-    uint64_t size;                      /* of the block */
+    cf_place place;                     /* the block, with its size */
 } cf_definition_block;
 
 /* `bytes`: a bytes-like object or a tuple of such.  0 and a definition in *out, or NULL

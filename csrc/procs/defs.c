@@ -170,7 +170,7 @@ take_out(cf_defs *defs, uint32_t i)
     entry *e = defs->table[i];
     defs->table[i] = NULL;
     defs->count--;
-    defs->bytes -= e->current->size;
+    defs->bytes -= e->current->place.size;
     for (uint32_t j = (i + 1) & (SPACE - 1); defs->table[j] != NULL;
          j = (j + 1) & (SPACE - 1))
     {
@@ -371,7 +371,7 @@ enter(cf_defs *defs, PyObject *fn, uint64_t key, description *d, definition *cur
     entry *old = defs->table[i] == NULL ? NULL : take_out(defs, i);
     defs->table[place_of(defs, fn)] = fresh;
     defs->count++;
-    defs->bytes += current->size;
+    defs->bytes += current->place.size;
     fresh->used = ++defs->clock;
     fresh->frozen = my_freeze(defs);
     unlock(defs);

@@ -3,7 +3,6 @@
 #include <string.h>
 
 #include "procs/codec_parts.h"
-#include "procs/simple.h"
 
 /* Pickles up to this size are copied before they are read: cheaper than an object that
    refers to them. */
@@ -73,20 +72,6 @@ cf_item_encode(cf_codec *codec, cf_queue *queue, PyObject *value, uint32_t *bloc
     return 0;
 }
 
-static PyObject *
-decode_frame(cf_codec *codec, const cf_item *item, const cf_received *received)
-{
-    PyObject *value = NULL;
-    switch (item->codec) {
-    case CF_CODEC_SIMPLE:
-        return cf_simple_decode(codec, received, 1, &value) < 0 ? NULL : value;
-    case CF_CODEC_PICKLE:
-        return cf_pickle_decode(codec, received, item->flags);
-    default:
-        return cf_codec_corrupt(codec);
-    }
-}
-
 PyObject *
 cf_item_decode(cf_codec *codec, cf_queue *queue, const cf_taken *taken)
 {
@@ -108,7 +93,7 @@ cf_item_decode(cf_codec *codec, cf_queue *queue, const cf_taken *taken)
             received.place.where = CF_WHERE_INLINE;
         }
     }
-    value = decode_frame(codec, item, &received);
+    value = cf_received_value(codec, &received, item->codec, item->flags);
     cf_received_close(&received);
 done:
     cf_taken_return(queue, taken);

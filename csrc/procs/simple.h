@@ -1,4 +1,4 @@
-/* Messages of simple values; for codec.c only.  simple.c sends, simple_read.c receives. */
+/* Messages of simple values; for codec.c.  simple.c sends, simple_read.c receives. */
 #ifndef CF_PROCS_SIMPLE_H
 #define CF_PROCS_SIMPLE_H
 

@@ -32,6 +32,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from cfutures import _lineage
+from cfutures._chunks import name_of_partial
 from cfutures._pickle import _LruCache, dumps, importable
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def _is_global(fn: Any) -> bool:
 
 
 def _name(fn: Any) -> str:
+    if type(fn) is functools.partial:
+        return _name(name_of_partial(fn))
     name = getattr(fn, "__qualname__", None) or getattr(fn, "__name__", None)
     return name if isinstance(name, str) else type(fn).__qualname__
 

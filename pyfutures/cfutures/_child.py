@@ -22,7 +22,7 @@ from cfutures import _cells, _core, _crash, _output, _pickle
 from cfutures._deferred import DeferredSignals
 from cfutures._report import FAILED, READY, WORKED, Report
 
-__all__ = ["Inherited", "Start", "main", "process_chunk"]
+__all__ = ["Inherited", "Start", "main"]
 
 # What C needs on both sides: this module is imported by parents and workers.
 _core._configure(
@@ -144,9 +144,3 @@ def _report_first_task(report: Report) -> None:
         return _cells.load_definition(data)
 
     _core._configure(load_definition=load_definition)
-
-
-def process_chunk(fn: Callable[..., Any], chunk: list[tuple[Any, ...]]) -> list[Any]:
-    """What map() with a chunksize has a worker do: call `fn` for each of the chunk."""
-    return [fn(*args) for args in chunk]
-

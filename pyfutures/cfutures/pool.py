@@ -1,6 +1,7 @@
 """Pool and ThreadPool: multiprocessing.Pool's methods on our executors.
 
     pool.py             the classes: arguments, methods, the life of a pool
+    _pool_executor.py   its workers: started at once, ended at any time, and at exit
     _pool_results.py    AsyncResult, MapResult, the iterators of imap()
     _pool_feed.py       the thread that takes the items of imap() from their iterable
 
@@ -15,22 +16,17 @@ from __future__ import annotations
 import functools
 import itertools
 import multiprocessing.pool as _standard
-import os
-import signal
-import sys
-import threading
 import warnings
-import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor
 from multiprocessing.context import BaseContext
 from multiprocessing.pool import CLOSE, INIT, RUN, TERMINATE
-from types import BuiltinFunctionType, FunctionType, MappingProxyType, ModuleType
+from types import MappingProxyType
 from typing import Any, TypeVar, overload
 
 from cfutures._base import Future
-from cfutures._deferred import DeferredSignals
-from cfutures._manager import Manager
+from cfutures._chunks import PLAIN, chunked
+from cfutures._pool_executor import Processes, Threads
 from cfutures._pool_feed import Feeds
 from cfutures._pool_results import (
     AsyncResult,
@@ -40,9 +36,7 @@ from cfutures._pool_results import (
     chunks_of,
     failed,
 )
-from cfutures.process import ProcessPoolExecutor
 from cfutures.process import _default_max_workers as _cpus
-from cfutures.thread import ThreadPoolExecutor
 
 __all__ = ["ApplyResult", "AsyncResult", "IMapIterator", "MapResult", "Pool", "ThreadPool",
            "TimeoutError"]
@@ -53,107 +47,6 @@ _T = TypeVar("_T")
 ApplyResult = AsyncResult
 _NO_KEYWORDS: Mapping[str, Any] = MappingProxyType({})
 _MOST_IN_CHUNK = 1024   # more save nothing, and are as long a wait for the last worker
-_KILL_AFTER = 5.0       # seconds that workers have to end by SIGTERM
-
-# Pools of processes whose workers run, and of threads: what is ended at exit.
-_managers: weakref.WeakSet[Manager] = weakref.WeakSet()
-_thread_executors: weakref.WeakSet[_Threads] = weakref.WeakSet()
-
-
-class _Processes(ProcessPoolExecutor):
-    """The executor of a Pool: starts its workers at once, can end them at any time."""
-
-    def __init__(
-        self,
-        count: int,
-        context: BaseContext | None,
-        initializer: Callable[..., object] | None,
-        initargs: Iterable[Any],
-        max_tasks: int | None,
-    ) -> None:
-        super().__init__(count, context, initializer, initargs, on_crash="replace")
-        # Not asked of the executor, which refuses it with fork; multiprocessing.Pool does it.
-        self._crew.max_tasks = max_tasks or 0
-        self._crew.word = "PoolWorker"
-
-    def workers(self) -> list[Any]:
-        """The processes."""
-        return list(self._crew.processes.values())
-
-    def fill(self) -> None:
-        """Start the workers that are missing."""
-        crew = self._crew
-        with crew.lock, DeferredSignals() as signals:
-            count = crew.limit - crew.active()
-            if count <= 0 or crew.closing:
-                return
-            try:
-                crew.start(count, signals)
-            finally:
-                if self._manager is None and crew.workers:
-                    self._start_manager()
-        crew.engine._wake()
-
-    def _start_manager(self) -> None:
-        super()._start_manager()
-        if self._manager is not None:
-            _managers.add(self._manager)
-
-    def end(self) -> None:
-        """End the workers now, with what they run, and wait for that."""
-        self.shutdown(wait=False, cancel_futures=True)
-        if self._manager is not None:
-            _end([self._manager])
-
-
-class _Threads(ThreadPoolExecutor):
-    """The executor of a ThreadPool."""
-
-    def __init__(
-        self, count: int, initializer: Callable[..., object] | None, initargs: Iterable[Any]
-    ) -> None:
-        super().__init__(count, "ThreadPool", initializer, initargs)
-        _thread_executors.add(self)
-
-    def workers(self) -> list[Any]:
-        """The threads that were started."""
-        return list(self._threads)
-
-    def fill(self) -> None:
-        """Nothing: threads are started when tasks need them."""
-
-    def _freeze(self) -> bool:
-        return False        # nothing is sent
-
-    def _thaw(self) -> None:
-        """Nothing."""
-
-    def end(self) -> None:
-        """Begin no more tasks; what runs cannot be ended."""
-        self.shutdown(wait=False, cancel_futures=True)
-
-
-# What lists of pools call them.
-_Processes.__name__ = _Processes.__qualname__ = "Pool"
-_Threads.__name__ = _Threads.__qualname__ = "ThreadPool"
-
-
-def _end(managers: list[Manager]) -> None:
-    """Terminate the workers of these pools, then kill those that do not end."""
-    for manager in managers:
-        manager.force("terminate")
-        manager.crew.signal(signal.SIGTERM)
-    for manager in managers:
-        # A callback runs in the manager itself, which cannot wait for its own end.
-        if manager is threading.current_thread():
-            continue
-        try:
-            manager.join(_KILL_AFTER)
-        finally:
-            # Also if Ctrl-C comes while it waits.
-            if manager.is_alive():
-                manager.crew.signal(signal.SIGKILL)
-        manager.join()
 
 
 class Pool(_standard.Pool):
@@ -194,10 +87,10 @@ class Pool(_standard.Pool):
                 not isinstance(maxtasksperchild, int) or maxtasksperchild <= 0):
             raise ValueError("maxtasksperchild must be a positive int or None")
         self._maxtasksperchild = maxtasksperchild
-        self._open(count, _Processes(
+        self._open(count, Processes(
             count, context, initializer, tuple(initargs), maxtasksperchild))
 
-    def _open(self, processes: int, executor: _Processes | _Threads) -> None:
+    def _open(self, processes: int, executor: Processes | Threads) -> None:
         self._processes = processes
         self._executor = executor
         self._feeds = Feeds()
@@ -381,16 +274,13 @@ class Pool(_standard.Pool):
             chunksize = self._chunksize(len(sized))
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        items, task, before = _tasks(func, sized, chunksize, star)
-        if star and chunksize == 1:
-            calls = ((*before, *item) for item in items)
-        else:
-            calls = ((*before, item) for item in items)
+        items, task = _tasks(func, sized, chunksize, star)
+        calls = items if star and chunksize == 1 else ((item,) for item in items)
         submit = self._executor.submit
         futures: list[Future[Any]] = []
         # No code of the user's runs while a built-in sequence is gone through, so the
         # globals that the function reads need not be looked at for each task.
-        frozen = type(sized) in _PLAIN and not star and self._executor._freeze()
+        frozen = type(sized) in PLAIN and not star and self._executor._freeze()
         try:
             for arguments in calls:
                 futures.append(submit(task, *arguments))
@@ -428,11 +318,11 @@ class Pool(_standard.Pool):
             chunksize = 1
         elif chunksize < 1:
             raise ValueError(f"Chunksize must be 1+, not {chunksize!r}")
-        items, task, before = _tasks(func, iterable, chunksize, False)
-        submit = functools.partial(self._executor.submit, task, *before)
+        items, task = _tasks(func, iterable, chunksize, False)
+        submit = functools.partial(self._executor.submit, task)
         result: IMapIterator[Any] = IMapIterator(self, ordered)
         self._feeds.feed(result, items, submit, ahead=2 * self._processes,
-                         plain=type(iterable) in _PLAIN)
+                         plain=type(iterable) in PLAIN)
         if chunksize == 1:
             return result
         # Also in the standard library another kind of iterator, for speed.
@@ -463,7 +353,7 @@ class ThreadPool(Pool, _standard.ThreadPool):
         Raises ValueError or TypeError as multiprocessing.pool.ThreadPool does.
         """
         count = _count(processes)
-        self._open(count, _Threads(count, initializer, tuple(initargs)))
+        self._open(count, Threads(count, initializer, tuple(initargs)))
 
 
 def _count(processes: int | None) -> int:
@@ -489,80 +379,10 @@ def _get(result: Any) -> Any:
         del result      # which has the exception that refers to this frame
 
 
-# ---- tasks ----
-
-#: Iterables that have their items, so that taking one neither blocks nor runs foreign code.
-_PLAIN = (list, tuple, range, dict, set, frozenset, str, bytes)
-
-
 def _tasks(
     func: Callable[..., Any], iterable: Iterable[Any], chunksize: int, star: bool
-) -> tuple[Iterator[Any], Callable[..., Any], tuple[Any, ...]]:
-    """What map() submits: the items (chunks, if chunksize is not 1), what is to be called,
-    and with what arguments before the item."""
+) -> tuple[Iterator[Any], Callable[..., Any]]:
+    """What map() submits: the items (chunks, if chunksize is not 1), and what is called."""
     if chunksize == 1:
-        return iter(iterable), func, ()
-    chunks = chunks_of(iterable, chunksize)
-    if not _is_definition(func):
-        return chunks, _star_each if star else _each, (func,)
-    # A function of its own, which travels once for all the chunks.
-    make = _kept_runner if _is_global(func) else _runner
-    return chunks, make(func, star), ()
-
-
-def _runner(func: Callable[..., Any], star: bool) -> Callable[[Iterable[Any]], list[Any]]:
-    each = _star_each if star else _each
-
-    def run(chunk: Iterable[Any]) -> list[Any]:
-        return each(func, chunk)
-
-    run.__qualname__ = func.__qualname__    # who reads of a crash knows this one
-    return run
-
-
-# To describe a new function for the workers takes as long as some hundred small tasks.
-_kept_runner = functools.lru_cache(maxsize=16)(_runner)
-
-
-def _is_global(func: Any) -> bool:
-    """Whether its module keeps it: then we may as well."""
-    module = sys.modules.get(func.__module__)
-    return getattr(module, func.__name__, None) is func
-
-
-def _each(func: Callable[..., _T], chunk: Iterable[Any]) -> list[_T]:
-    return list(map(func, chunk))
-
-
-def _star_each(func: Callable[..., _T], chunk: Iterable[Iterable[Any]]) -> list[_T]:
-    return list(itertools.starmap(func, chunk))
-
-
-def _is_definition(func: Callable[..., Any]) -> bool:
-    """Whether it has no state that a call could change, as an object with a method has."""
-    if isinstance(func, BuiltinFunctionType):
-        return isinstance(func.__self__, ModuleType)
-    return isinstance(func, FunctionType | type)
-
-
-# ---- the interpreter's exit, and forked children ----
-
-
-def _python_exit() -> None:
-    """End every pool: what was not waited for is not wanted, as in multiprocessing."""
-    for executor in list(_thread_executors):
-        executor.end()
-    _end(list(_managers))
-
-
-def _after_fork() -> None:
-    """In a forked child: the workers are the parent's."""
-    _managers.clear()
-    _thread_executors.clear()
-
-
-# Called before that of the executors, which would wait for what is queued: the last one that
-# was registered comes first.
-threading._register_atexit(_python_exit)  # type: ignore[attr-defined]
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        return iter(iterable), func
+    return chunks_of(iterable, chunksize), chunked(func, star)

@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import concurrent.futures.process as _standard
-import functools
 import itertools
 import math
 import multiprocessing
@@ -24,7 +23,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from cfutures import _base, _core
-from cfutures._child import process_chunk as _process_chunk
+from cfutures._chunks import PLAIN, chunked
 from cfutures._crash import BrokenProcessPool, TransferError, WorkerCrashed
 from cfutures._crew import Crew
 from cfutures._deferred import DeferredSignals
@@ -42,7 +41,6 @@ _executors: weakref.WeakValueDictionary[int, ProcessPoolExecutor] = (
 _TERMINATE = "terminate"
 _KILL = "kill"
 _MOST_WORKERS = 2000        # of one pool; more are not started
-_QUIET = frozenset({list, tuple, range, str, bytes, dict, set, frozenset})
 
 _core._configure(broken_process_pool=BrokenProcessPool)
 
@@ -259,17 +257,16 @@ class ProcessPoolExecutor(
             raise ValueError("chunksize must be >= 1.")
         # While built-in sequences are gone through no code of the user's runs, so a large
         # global that the function reads need not be looked at for each task.
-        quiet = buffersize is None and all(type(items) in _QUIET for items in iterables)
+        quiet = buffersize is None and all(type(items) in PLAIN for items in iterables)
         frozen = quiet and self._freeze()
         try:
             if chunksize == 1:
                 return super().map(fn, *iterables, timeout=timeout, buffersize=buffersize,
                                    progress=progress)
-            run_chunk = functools.partial(_process_chunk, fn)
             arguments = zip(*iterables, strict=False)
             sizes: deque[int] | None = deque() if progress else None
             chunks: Iterator[list[_T]] = super().map(
-                run_chunk, _chunks(arguments, chunksize, sizes), timeout=timeout,
+                chunked(fn, star=True), _chunks(arguments, chunksize, sizes), timeout=timeout,
                 buffersize=buffersize)
             if sizes is not None:
                 from cfutures._progress import map_progress

@@ -237,7 +237,7 @@ with Pool(1) as pool:
 
 @HANGS
 def test_a_worker_that_ignores_sigterm_is_killed(monkeypatch, make, door):
-    monkeypatch.setattr("cfutures.pool._KILL_AFTER", 0.2)
+    monkeypatch.setattr("cfutures._pool_executor._KILL_AFTER", 0.2)
     pool = make()
     pool.apply_async(ignore_and_sleep, (door.path,))
     (pid, _), = door.entered()
