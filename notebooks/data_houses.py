@@ -3,13 +3,10 @@
 One CSV file, a line a sale.  The price depends on the other columns smoothly but not
 linearly, and on chance.  One column, `fee`, follows from the price: the agent is paid a
 share of it.  Who gives that column to a model has let the answer leak into the question.
-
-    python notebooks/data_houses.py --size lecture
 """
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 import data_folder
@@ -86,17 +83,3 @@ def _columns(rows: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     price = np.exp(logarithm + rng.normal(0, CHANCE, rows))
     # Fees are agreed to the hundred; otherwise they would give the price exactly.
     return houses | {"fee": np.round(FEE * price, 1), "price": price}
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=sorted(ROWS), default="small")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--root", type=Path, help="where to put it (default: notebooks/data)")
-    args = parser.parse_args()
-    path = make(args.root, args.size, args.seed)
-    print(f"{ROWS[args.size]} sales, {path.stat().st_size / 1e6:.1f} MB: {path}")
-
-
-if __name__ == "__main__":
-    main()

@@ -3,13 +3,10 @@
 One file a text.  Words come as often as in real texts: the n-th most frequent one about
 1/n times as often as the first.  Each text has a subject besides, a word of its own that it
 uses far more than the others do (`subjects` knows them).
-
-    python notebooks/data_texts.py --size lecture
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -105,18 +102,3 @@ def _forms(words: int, rng: np.random.Generator) -> np.ndarray:
     form[ends] = form[-1] = 3
     form[ends + 1] = form[0] = 2
     return form
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", choices=sorted(SIZES), default="small")
-    parser.add_argument("--seed", type=int, default=SEED)
-    parser.add_argument("--root", type=Path, help="where to put them (default: notebooks/data)")
-    args = parser.parse_args()
-    paths = make(args.root, args.size, args.seed)
-    total = sum(path.stat().st_size for path in paths)
-    print(f"{len(paths)} texts, {total / 1e6:.1f} MB: {paths[0].parent}")
-
-
-if __name__ == "__main__":
-    main()

@@ -166,6 +166,15 @@ def pool(cf, gate):
         executor.shutdown(wait=True)
 
 
+@pytest.fixture(params=["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def executor(request):
+    """An executor of cfutures with two workers, of each kind."""
+    import cfutures
+
+    with getattr(cfutures, request.param)(2) as executor:
+        yield executor
+
+
 @pytest.fixture(autouse=True)
 def no_thread_left_behind():
     """Fail a test that leaves a thread running."""

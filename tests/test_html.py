@@ -45,14 +45,6 @@ def future():
     return cfutures.Future()
 
 
-@pytest.fixture(params=["thread", "process"])
-def executor(request):
-    kind = {"thread": cfutures.ThreadPoolExecutor,
-            "process": cfutures.ProcessPoolExecutor}[request.param]
-    with kind(2) as pool:
-        yield pool
-
-
 # ---- futures ----
 
 def test_each_state_is_named(future):

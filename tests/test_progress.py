@@ -46,14 +46,6 @@ def bars(monkeypatch):
     return made
 
 
-@pytest.fixture(params=["thread", "process"])
-def executor(request):
-    kind = {"thread": cfutures.ThreadPoolExecutor,
-            "process": cfutures.ProcessPoolExecutor}[request.param]
-    with kind(2) as pool:
-        yield pool
-
-
 @pytest.fixture
 def threads(gate):
     """Make thread pools that are shut down after the test, even if it failed."""

@@ -9,14 +9,6 @@ from testkit import add, boom, eventually, run_child
 SENTENCE = "nobody asked for its result"
 
 
-@pytest.fixture(params=["thread", "process"])
-def executor(request):
-    kind = {"thread": cfutures.ThreadPoolExecutor,
-            "process": cfutures.ProcessPoolExecutor}[request.param]
-    with kind(2) as pool:
-        yield pool
-
-
 @pytest.fixture
 def log(caplog):
     """The records of unread exceptions, with the warning turned on."""

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import sysconfig
+import threading
 import time
 from types import SimpleNamespace
 
@@ -48,6 +49,26 @@ def load(implementation):
         BrokenThreadPool=thread.BrokenThreadPool,
         BrokenProcessPool=process.BrokenProcessPool,
         **{name: getattr(module, name) for name in PUBLIC})
+
+
+def in_threads(functions):
+    """Run each in a thread; raise the first exception of one."""
+    errors = []
+
+    def guarded(function):
+        try:
+            function()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(8 * GUARD)
+        assert not thread.is_alive(), "a thread hangs"
+    if errors:
+        raise errors[0]
 
 
 def eventually(condition, guard=GUARD):

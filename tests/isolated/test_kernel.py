@@ -203,16 +203,21 @@ def test_the_magic_shows_live_pools(kernel, extension, pool):
 
 def test_a_lost_exception_is_told_in_the_notebook(kernel, extension, pool):
     text, _ = kernel.ok("""
+import logging, threading, time
+told = threading.Event()
+emit = logging.lastResort.emit
+def emit_and_tell(record):
+    emit(record)
+    told.set()
+logging.lastResort.emit = emit_and_tell
+
 def fails():
     raise OSError("no such street")
 pool.submit(fails)
-None
-import time
 end = time.monotonic() + 30
-lost = lambda: cfutures._unread._seen
-while not lost() and time.monotonic() < end:
+while not told.is_set() and time.monotonic() < end:
     pool.submit(add, 1).result()
-time.sleep(0.05)
+logging.lastResort.emit = emit
 """)
     assert "nobody asked for its result: fails()" in text
     assert "no such street" in text

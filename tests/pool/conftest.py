@@ -1,5 +1,4 @@
 """Pools of both implementations: multiprocessing.Pool is the oracle."""
-import gc
 import multiprocessing
 import multiprocessing.pool
 import queue
@@ -15,7 +14,7 @@ import testkit
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "procs"))
 
 import proc_tasks
-from prockit import Door, command_of, offspring
+from prockit import Door, no_new_offspring
 
 KINDS = ("fork", "spawn", "threads")
 
@@ -123,10 +122,5 @@ def door(request, tmp_path):
 @pytest.fixture(autouse=True)
 def no_process_left_behind():
     """Fail a test that leaves a process running, or a zombie."""
-    before = offspring()
-    yield
-    if not testkit.eventually(lambda: not offspring() - before, 5):
-        gc.collect()
-        left = [command_of(pid) for pid in sorted(offspring() - before)]
-        assert testkit.eventually(lambda: not offspring() - before), (
-            "processes left behind:\n" + "\n".join(left))
+    with no_new_offspring():
+        yield

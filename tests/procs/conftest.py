@@ -1,11 +1,10 @@
 """Process pools of both implementations, under every start method."""
-import gc
 import multiprocessing
 from pathlib import Path
 
 import pytest
 import testkit
-from prockit import METHODS, Door, command_of, offspring, shared_memory
+from prockit import METHODS, Door, no_new_offspring, shared_memory
 
 
 def pytest_collection_modifyitems(config, items):
@@ -100,10 +99,5 @@ def used_memory():
 @pytest.fixture(autouse=True)
 def no_process_left_behind():
     """Fail a test that leaves a process running, or a zombie."""
-    before = offspring()
-    yield
-    if not testkit.eventually(lambda: not offspring() - before, 5):
-        gc.collect()
-        left = [command_of(pid) for pid in sorted(offspring() - before)]
-        assert testkit.eventually(lambda: not offspring() - before), (
-            "processes left behind:\n" + "\n".join(left))
+    with no_new_offspring():
+        yield

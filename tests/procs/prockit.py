@@ -1,5 +1,7 @@
 """What the tests of process pools share: doors, the process table, shared memory."""
+import contextlib
 import fcntl
+import gc
 import multiprocessing
 import os
 import select
@@ -114,6 +116,18 @@ def of_session(session):
     """The living processes of a session."""
     return {pid for pid, entry in processes().items()
             if entry.session == session and entry.state not in "ZX"}
+
+
+@contextlib.contextmanager
+def no_new_offspring():
+    """Fail if processes that were started in this block, or zombies of them, are left."""
+    before = offspring()
+    yield
+    if not eventually(lambda: not offspring() - before, 5):
+        gc.collect()
+        left = [command_of(pid) for pid in sorted(offspring() - before)]
+        assert eventually(lambda: not offspring() - before), (
+            "processes left behind:\n" + "\n".join(left))
 
 
 def command_of(pid):

@@ -4,14 +4,13 @@ ran, nothing hangs, callbacks come once.  --seed repeats the choices (not the ti
 import os
 import random
 import signal
-import threading
 import time
 import zlib
 from dataclasses import dataclass, field
 
 import proc_tasks as tasks
 import pytest
-from testkit import GUARD, eventually, ours
+from testkit import GUARD, eventually, in_threads, ours
 
 pytestmark = [pytest.mark.timeout(300), ours("there a death ends the pool")]
 KIB = 1 << 10
@@ -202,26 +201,6 @@ class Player:
         """Each that was added, once."""
         assert eventually(lambda: all(
             len(job.calls) == job.callbacks for job in self.settled))
-
-
-def in_threads(functions):
-    """Run each in a thread; raise the first exception of one."""
-    errors = []
-
-    def guarded(function):
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(8 * GUARD)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
 
 
 @pytest.mark.parametrize("players", [1, 3])

@@ -1,4 +1,5 @@
 """Queues of both kinds, and the processes that use them."""
+import contextlib
 import multiprocessing
 
 import pytest
@@ -35,9 +36,9 @@ def new_queue(implementation):
         queue.close()
 
 
-@pytest.fixture
-def run(ctx):
-    """Start processes: run(function, *args); those that still run at the end are killed."""
+@contextlib.contextmanager
+def starter(ctx):
+    """Start processes: start(function, *args); those that still run at the end are killed."""
     started = []
 
     def start(function, *args):
@@ -46,8 +47,24 @@ def run(ctx):
         started.append(process)
         return process
 
-    yield start
-    for process in started:
-        process.kill()
-        process.join()
-        process.close()
+    try:
+        yield start
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+            process.close()
+
+
+@pytest.fixture
+def run(ctx):
+    """Start processes with each start method, see starter()."""
+    with starter(ctx) as start:
+        yield start
+
+
+@pytest.fixture
+def start():
+    """Start processes by fork, see starter()."""
+    with starter(multiprocessing.get_context("fork")) as start:
+        yield start

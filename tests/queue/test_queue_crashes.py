@@ -1,5 +1,4 @@
 """Processes that are killed in the middle of a put or a get block nobody."""
-import multiprocessing
 import os
 import queue as standard
 import random
@@ -12,26 +11,6 @@ import queue_tasks
 from testkit import GUARD, eventually
 
 SIZES = [3, 50, 20_000, 5000]
-
-fork = multiprocessing.get_context("fork")
-
-
-@pytest.fixture
-def start():
-    """Start processes by fork; those that still run at the end are killed."""
-    started = []
-
-    def begin(function, *args):
-        process = fork.Process(target=function, args=args, daemon=True)
-        process.start()
-        started.append(process)
-        return process
-
-    yield begin
-    for process in started:
-        process.kill()
-        process.join()
-        process.close()
 
 
 def kill(process):

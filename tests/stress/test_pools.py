@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from testkit import GUARD, add, ours
+from testkit import GUARD, add, in_threads, ours
 
 
 class Count:
@@ -37,26 +37,6 @@ def pause(rng):
 
 def failing(n):
     raise ValueError(n)
-
-
-def in_threads(workers):
-    """Run each function in a thread; raise the first exception of one."""
-    errors = []
-
-    def guarded(function):
-        try:
-            function()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(w,)) for w in workers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(2 * GUARD)
-        assert not thread.is_alive(), "a thread hangs"
-    if errors:
-        raise errors[0]
 
 
 def test_random_work(cf, rng, stress_seconds):
