@@ -35,6 +35,54 @@ scribbled_over(cf_procpool *pool)
     Py_DECREF(error);
 }
 
+/* The future of a task died before its task failed: have the exception logged. */
+static void
+report_unread(cf_procpool *pool, uint32_t slot)
+{
+    cf_state *st = pool->st;
+    uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot));
+    bool failed = (word & CF_SLOT_FAILED) != 0
+        || (pool->tasks[slot].extra != NULL && pool->tasks[slot].extra->error != NULL);
+    if (!failed || st->log_unread == NULL || !cf_load_relaxed(&st->warn_unread)) {
+        return;
+    }
+    cf_definition *definition = pool->tasks[slot].definition;
+    PyObject *name = definition == NULL ? NULL : definition->name;
+    PyObject *exc = pool->remote.ops->fetch(st, &pool->remote, (cf_remote_slot){slot, 0},
+                                            &failed);
+    PyObject *r = PyObject_CallFunctionObjArgs(
+        st->log_unread, name == NULL ? Py_None : name, exc, NULL);
+    if (r == NULL) {
+        PyErr_WriteUnraisable(st->log_unread);
+    }
+    Py_XDECREF(r);
+    Py_DECREF(exc);
+}
+
+void
+cf_procpool_settle(cf_procpool *pool, uint32_t slot)
+{
+    cf_task *task = &pool->tasks[slot];
+    cf_procpool_lock(pool);
+    FutureObject *f = task->watcher;
+    task->watcher = NULL;
+    bool let_go = cf_task_is(task, CF_TASK_LET_GO);
+    cf_procpool_unlock(pool);
+    if (let_go) {
+        if (cf_task_is(task, CF_TASK_REPORT)) {
+            report_unread(pool, slot);
+        }
+        cf_procpool_free_slot(pool, slot);
+    }
+    if (f != NULL) {
+        /* From here on the slot is the future's, if it is not gone already. */
+        if (cf_remote_arrived(pool->st, f) < 0) {
+            PyErr_WriteUnraisable((PyObject *)f);
+        }
+        Py_DECREF(f);
+    }
+}
+
 void
 cf_procpool_settle_announced(cf_procpool *pool)
 {

@@ -38,17 +38,17 @@ typedef struct {
 } cf_task_extra;
 
 enum {
-    CF_TASK_LET_GO = 1,        /* the future is through with it */
-    CF_TASK_FETCHED = 2,       /* the result was decoded, its blocks are given back */
-    CF_TASK_ENDED = 4,         /* the parent ended it: there is no result in the slot */
-    CF_TASK_REPORT = 8,        /* let go before it ended: if it fails nobody will ask why */
+    CF_TASK_LET_GO = 1,         /* the future is through with it */
+    CF_TASK_FETCHED = 2,        /* the result was decoded, its blocks are given back */
+    CF_TASK_ENDED = 4,          /* the parent ended it: there is no result in the slot */
+    CF_TASK_REPORT = 8,         /* let go before it ended: if it fails nobody will ask why */
 };
 
 /* What the parent alone knows of a slot. */
 typedef struct {
     FutureObject *watcher;      /* owned: the future, if the board is to announce it */
     cf_definition *definition;  /* held, or NULL */
-    cf_task_extra *extra;      /* or NULL */
+    cf_task_extra *extra;       /* or NULL */
     uint32_t block;             /* of the parent's arena, with the task's message, or none */
     uint32_t buffers;           /* cf_message.buffers */
     cf_word flags;              /* bits are set by whoever finds out */
@@ -65,7 +65,7 @@ typedef struct cf_procpool {
     cf_defs *defs;
     cf_word state;
     cf_spinlock lock;
-    cf_task *tasks;          /* reserved for all slots; pages come with use */
+    cf_task *tasks;             /* reserved for all slots; pages come with use */
     uint32_t *free_slots;       /* a stack of `free_count`; the last freed is used first */
     uint32_t free_count;
     uint32_t used;              /* slots 0..used-1 have been used */
@@ -143,7 +143,6 @@ cf_procpool *cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t th
 /* One owner more; one less. */
 void cf_procpool_own(cf_procpool *pool);
 void cf_procpool_disown(cf_procpool *pool);
-extern const cf_remote_ops cf_procpool_ops;
 
 /* A slot for a task, its task empty, the pool's until it is pushed; CF_NO_SLOT: none left. */
 uint32_t cf_procpool_take_slot(cf_procpool *pool);
@@ -172,6 +171,12 @@ bool cf_procpool_remember_spill(cf_procpool *pool, uint32_t slot, const cf_place
 void cf_procpool_raise_closed(cf_procpool *pool, uint32_t state);
 void cf_procpool_close(cf_procpool *pool, uint32_t bit);
 
+/* procpool_remote.c */
+extern const cf_remote_ops cf_procpool_ops;
+/* What arrived, `what`, could not be decoded: the exception that is set becomes the cause of
+   one that says so. */
+void cf_raise_not_decoded(cf_state *st, const char *what);
+
 /* manager.c: what the manager thread does with a watched slot that is done. */
 void cf_procpool_settle(cf_procpool *pool, uint32_t slot);
 void cf_procpool_settle_announced(cf_procpool *pool);
@@ -188,10 +193,6 @@ void cf_roster_trim(cf_procpool *pool);
 PyObject *cf_roster_lasts(cf_procpool *pool);
 void cf_roster_delist(cf_procpool *pool, uint32_t number);
 void cf_roster_bury(cf_procpool *pool, uint32_t number, PyObject *error);
-
-/* What arrived, `what`, could not be decoded: the exception that is set becomes the cause of
-   one that says so. */
-void cf_raise_not_decoded(cf_state *st, const char *what);
 
 void cf_procs_after_fork(cf_state *st);
 int cf_procs_add_types(PyObject *module, cf_state *st);
