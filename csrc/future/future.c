@@ -39,10 +39,10 @@ cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args, size_t nargs,
     PyObject_GC_UnTrack(f);
 #endif
     for (size_t i = 0; i < total; i++) {
-        to[i] = Py_NewRef(args[i]);
+        to[i] = cf_new_ref_for_another(args[i]);
     }
-    f->u.call.fn = Py_NewRef(fn);
-    f->u.call.kwnames = Py_XNewRef(kwnames);
+    f->u.call.fn = cf_new_ref_for_another(fn);
+    f->u.call.kwnames = kwnames == NULL ? NULL : cf_new_ref_for_another(kwnames);
     f->nargs = (uint32_t)nargs;
     f->submitted = cf_now_stamp();
     cf_future_set_has(f, CF_HAS_CALL);

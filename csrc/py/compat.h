@@ -1,5 +1,5 @@
 /* The one place that knows Python versions; also the one place that includes
-   Python.h.  The public C API only. */
+   Python.h.  The public C API only, but for the reference counts of free-threaded builds. */
 #ifndef CF_PY_COMPAT_H
 #define CF_PY_COMPAT_H
 
@@ -45,6 +45,39 @@ PyErr_SetRaisedException(PyObject *exc)     /* steals */
 #else
 #  define CF_UNTRACK_PENDING 1
 #endif
+
+/* A new reference that another thread will drop.  Without a GIL an object counts its own
+   thread's references apart from everybody else's, and one that is taken here and dropped
+   there leaves a debt, for which the other thread calls this one: far dearer than counting
+   it among the others' from the start, as Py_INCREF does in any thread but the object's. */
+static inline PyObject *
+cf_new_ref_for_another(PyObject *o)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030f0000
+    if (_Py_atomic_load_uint32_relaxed(&o->ob_ref_local) != _Py_IMMORTAL_REFCNT_LOCAL) {
+        _Py_atomic_add_ssize(&o->ob_ref_shared, 1 << _Py_REF_SHARED_SHIFT);
+    }
+    return o;
+#else
+    return Py_NewRef(o);
+#endif
+}
+
+/* This thread's only reference becomes one that another thread will drop; the same. */
+static inline void
+cf_hand_over(PyObject *o)
+{
+#if defined(Py_GIL_DISABLED) && PY_VERSION_HEX < 0x030f0000
+    if (_Py_IsOwnedByCurrentThread(o)
+        && _Py_atomic_load_uint32_relaxed(&o->ob_ref_local) == 1)
+    {
+        cf_new_ref_for_another(o);
+        Py_DECREF(o);
+    }
+#else
+    (void)o;
+#endif
+}
 
 /* As long as no Python code runs, no other thread changes a list or a dict. */
 #ifdef Py_GIL_DISABLED

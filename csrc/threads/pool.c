@@ -19,12 +19,13 @@ cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number)
     cf_taskq_init(&pool->queue);
     cf_lot_init(&pool->lot, &pool->queue.length);
     cf_store_relaxed(&pool->refs, 1);
+    pool->st = cf_state_of_module(module);
     pool->module = Py_NewRef(module);
     pool->max_workers = max_workers;
     pool->number = number;
     pool->opened = cf_now_coarse();
 
-    cf_state *st = cf_state_of_module(module);
+    cf_state *st = pool->st;
     cf_spinlock_lock(&st->pools_lock);
     pool->next = st->pools;
     if (st->pools != NULL) {
@@ -47,7 +48,7 @@ cf_pool_decref(cf_pool *pool)
     if (atomic_fetch_sub_explicit(&pool->refs, 1, memory_order_acq_rel) != 1) {
         return;
     }
-    cf_state *st = cf_state_of_module(pool->module);
+    cf_state *st = pool->st;
     cf_spinlock_lock(&st->pools_lock);
     if (pool->prev != NULL) {
         pool->prev->next = pool->next;

@@ -66,6 +66,7 @@ typedef struct cf_pool {
     cf_word settled;            /* a cell: CF_DONE, once closed and nothing is starting */
     uint32_t number;            /* for the trace: N of "ThreadPoolExecutor-N_M" */
     int64_t switch_interval;    /* nanoseconds */
+    cf_state *st;
     PyObject *module;           /* owned: the state must outlive the pool */
     cf_spinlock workers_lock;
     cf_worker *workers;         /* guarded by workers_lock; those that run */

@@ -77,12 +77,12 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
        PyObject *kwnames)
 {
     PyObject *self = (PyObject *)base;
-    cf_state *st = cf_state_of(Py_TYPE(self));
     cf_pool *pool = ((ThreadPoolObject *)base)->pool;
     if (pool == NULL) {
         PyErr_SetString(PyExc_RuntimeError, "ThreadPoolExecutor.__init__() was not called");
         return NULL;
     }
+    cf_state *st = pool->st;
     uint32_t state = cf_load_seq(&pool->state);
     if (state == 0 && cf_load_relaxed(&st->finalizing)) {
         state = CF_POOL_FINALIZING;
@@ -95,7 +95,7 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     if (f == NULL) {
         return NULL;
     }
-    Py_INCREF(f);       /* the queue's */
+    cf_new_ref_for_another((PyObject *)f);      /* the queue's */
     cf_taskq_push(&pool->queue, &f->link);
     cf_lot_notify(&pool->lot);
     if (cf_pool_threads(pool) < pool->max_workers && !enough_idle(pool)) {

@@ -66,6 +66,7 @@ run_task(cf_state *st, cf_pool *pool, cf_worker *w, FutureObject *f, uint32_t *c
     if (failed) {
         result = PyErr_GetRaisedException();
     }
+    cf_hand_over(result);
     count(failed ? &w->tally.failed : &w->tally.done);
     /* Idle before the result is seen: whoever gets it and submits again finds this
        worker free, not a reason to start another one.  Callbacks keep it busy, and so
