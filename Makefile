@@ -18,7 +18,7 @@ ENGINE ?= both
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan lectures lab bench lint clean
+.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan perturb fuzz lectures lab bench lint clean
 
 help:
 	@sed -n '1,9p' Makefile
@@ -72,7 +72,7 @@ test-browser: $(VENV)/.browser
 conformance: $(VENV)/.test
 	$(PY) tests/conformance/cpython_suite.py --impl cfutures $(SUITE_ARGS)
 
-ctest tsan asan:
+ctest tsan asan perturb fuzz:
 	$(MAKE) -C tests/c CC=$(CC) $@
 
 lectures: $(VENV)/.lectures

@@ -112,6 +112,9 @@ begin(void)
     text = getenv("CF_TEST_LIMIT");
     limit_seconds = text != NULL ? atoi(text) : limit_seconds;
     printf("seed %llu\n", (unsigned long long)seed);
+#ifdef CF_PERTURB
+    perturb_seed(seed);
+#endif
     pthread_detach(start(watchdog, NULL));
 }
 
