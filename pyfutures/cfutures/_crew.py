@@ -8,6 +8,7 @@ A crew knows nothing of the executor object, which may be collected while tasks 
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing.process
 import os
 import signal
@@ -207,7 +208,12 @@ class Crew:
                 target=_child.main, args=(start,))
             process.name = process.name.replace("Process", self.word)
             with _quiet_start(self.context):
-                process.start()
+                try:
+                    process.start()
+                except EOFError as error:       # what it says where there is nobody to answer
+                    raise OSError(
+                        errno.ECONNRESET, "the fork server has ended; the next start of a "
+                        "process makes another one") from error
         except BaseException:
             self.engine._delist(number)
             raise

@@ -54,11 +54,7 @@ class Processes(ProcessPoolExecutor):
             count = crew.limit - crew.active()
             if count <= 0 or crew.closing:
                 return
-            try:
-                crew.start(count, signals)
-            finally:
-                if self._manager is None and crew.workers:
-                    self._start_manager()
+            self._start_workers(count, signals)
         crew.engine._wake()
 
     def _start_manager(self) -> None:

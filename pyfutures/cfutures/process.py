@@ -176,15 +176,25 @@ class ProcessPoolExecutor(
                 raise RuntimeError(
                     "cannot schedule new futures after "
                     + ("interpreter shutdown" if interpreter_exits() else "shutdown"))
-            first = self._manager is None
-            try:
-                all_of_them = crew.forks and first
-                crew.start(crew.limit - crew.active() if all_of_them else 1, signals)
-            finally:
-                if first and crew.workers:
-                    self._start_manager()
+            all_of_them = crew.forks and self._manager is None
+            self._start_workers(crew.limit - crew.active() if all_of_them else 1, signals)
         # The manager has to watch them as well.
         crew.engine._wake()
+
+    def _start_workers(self, count: int, signals: DeferredSignals) -> None:
+        """Start `count` processes as Crew.start() does, and with the first ones the manager.
+
+        The crew's lock is held.
+        """
+        crew = self._crew
+        first = self._manager is None
+        try:
+            crew.start(count, signals)
+        finally:
+            if first and crew.workers:
+                self._start_manager()
+            elif first:
+                crew.finish()       # there is no manager that would free what it opened
 
     def _start_manager(self) -> None:
         manager = Manager(self._crew, self, replace=self._on_crash == "replace")
