@@ -18,7 +18,7 @@ ENGINE ?= both
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan perturb fuzz lectures lab bench lint clean
+.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan perturb fuzz faults lectures lab bench lint clean
 
 help:
 	@sed -n '1,9p' Makefile
@@ -68,6 +68,10 @@ test-browser: $(VENV)/.browser
 	@test -n "$(BROWSER)" || \
 		{ echo "make test-browser: no Chromium was found: BROWSER=/path/of/one" >&2; exit 1; }
 	$(PY) -m pytest --browser "$(BROWSER)" tests/browser $(PYTEST_ARGS)
+
+# Calls of the system that fail one after the other, and limits that are too low.
+faults: $(VENV)/.test
+	$(PY) -m pytest --deep tests/faults $(PYTEST_ARGS)
 
 conformance: $(VENV)/.test
 	$(PY) tests/conformance/cpython_suite.py --impl cfutures $(SUITE_ARGS)
