@@ -9,7 +9,7 @@
 cf_procpool *
 cf_procpool_of(PyObject *self)
 {
-    cf_procpool *pool = ((ProcessPoolObject *)self)->pool;
+    cf_procpool *pool = cf_procpool_or_null(self);
     if (pool == NULL) {
         PyErr_SetString(PyExc_RuntimeError,
                         "ProcessPoolExecutor.__init__() was not called");
@@ -191,7 +191,7 @@ engine_py_break(PyObject *self, PyObject *args)
 static PyObject *
 engine_py_close(PyObject *self, PyObject *args)
 {
-    cf_procpool *pool = ((ProcessPoolObject *)self)->pool;
+    cf_procpool *pool = cf_procpool_or_null(self);
     int cancel;
     unsigned int spared = 0;
     if (!PyArg_ParseTuple(args, "p|I:_close", &cancel, &spared)) {
@@ -273,7 +273,7 @@ engine_py_trim(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pool_get_shutdown(PyObject *self, void *Py_UNUSED(closure))
 {
-    cf_procpool *pool = ((ProcessPoolObject *)self)->pool;
+    cf_procpool *pool = cf_procpool_or_null(self);
     return PyBool_FromLong(pool != NULL && (cf_load_seq(&pool->state)
                                             & (CF_PROCS_SHUTDOWN | CF_PROCS_FORKED)));
 }
@@ -281,7 +281,7 @@ pool_get_shutdown(PyObject *self, void *Py_UNUSED(closure))
 static PyObject *
 pool_get_broken(PyObject *self, void *Py_UNUSED(closure))
 {
-    cf_procpool *pool = ((ProcessPoolObject *)self)->pool;
+    cf_procpool *pool = cf_procpool_or_null(self);
     if (pool != NULL && (cf_load_seq(&pool->state) & CF_PROCS_BROKEN)) {
         return Py_NewRef(pool->broken_text);
     }
@@ -300,7 +300,7 @@ static void
 engine_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    cf_procpool_disown(((ProcessPoolObject *)self)->pool);
+    cf_procpool_disown(cf_procpool_or_null(self));
     type->tp_free(self);
     Py_DECREF(type);
 }

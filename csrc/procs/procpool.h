@@ -86,6 +86,7 @@ typedef struct cf_procpool {
        and taken back. */
     _Atomic uint64_t submitted, failed_here, cancelled;
     struct cf_procpool *prev, *next;    /* guarded by the module's pools_lock */
+    struct cf_procpool *former; /* the executor's before this one; set before it has this one */
 } cf_procpool;
 
 static inline void

@@ -187,11 +187,13 @@ pool_py_open(PyObject *self, PyObject *args)
         return NULL;
     }
     cf_store_relaxed(&pool->limit, max_workers);
-    cf_procpool *old = ((ProcessPoolObject *)self)->pool;
-    ((ProcessPoolObject *)self)->pool = pool;
-    if (old != NULL) {          /* __init__ called again */
-        cf_procpool_close(old, CF_PROCS_SHUTDOWN);
-        cf_procpool_disown(old);
+    pool->former = cf_procpool_or_null(self);
+    while (!atomic_compare_exchange_weak_explicit(
+        &((ProcessPoolObject *)self)->pool, &pool->former, pool, memory_order_acq_rel,
+        memory_order_acquire)) {
+    }
+    if (pool->former != NULL) {         /* __init__ called again */
+        cf_procpool_close(pool->former, CF_PROCS_SHUTDOWN);
     }
     Py_RETURN_NONE;
 }
@@ -225,7 +227,7 @@ pool_py_engine(PyObject *self, PyObject *Py_UNUSED(ignored))
     ProcessPoolObject *engine = (ProcessPoolObject *)type->tp_alloc(type, 0);
     if (engine != NULL) {
         cf_procpool_own(pool);
-        engine->pool = pool;
+        atomic_init(&engine->pool, pool);
     }
     return (PyObject *)engine;
 }
@@ -247,10 +249,12 @@ static void
 pool_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    cf_procpool *pool = ((ProcessPoolObject *)self)->pool;
-    if (pool != NULL) {
+    cf_procpool *pool = cf_procpool_or_null(self);
+    while (pool != NULL) {
+        cf_procpool *former = pool->former;
         cf_procpool_close(pool, CF_PROCS_SHUTDOWN);
         cf_procpool_disown(pool);
+        pool = former;
     }
     type->tp_free(self);
     Py_DECREF(type);

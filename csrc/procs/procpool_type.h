@@ -7,12 +7,23 @@
 /* Of both types. */
 typedef struct {
     ExecutorObject base;
-    cf_procpool *pool;          /* owned; NULL until _open() */
+    /* Owned; NULL until _open().  An executor's __init__() that is called again puts another
+       one here, and closes the former one; but that lives as long as the executor: a
+       submit() may be in the middle of it, in another thread or in this one (pickling an
+       argument called __init__). */
+    _Atomic(cf_procpool *) pool;
 } ProcessPoolObject;
+
+/* The pool of an object of either type (borrowed, as long as that lives), or NULL. */
+static inline cf_procpool *
+cf_procpool_or_null(PyObject *self)
+{
+    return atomic_load_explicit(&((ProcessPoolObject *)self)->pool, memory_order_acquire);
+}
 
 /* engine_type.c */
 
-/* The pool (borrowed) of an object of either type; NULL with an exception before _open(). */
+/* The same, with an exception if it is NULL. */
 cf_procpool *cf_procpool_of(PyObject *self);
 extern PyGetSetDef cf_procpool_getset[];
 int cf_engine_add_type(PyObject *module, cf_state *st);

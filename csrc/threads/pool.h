@@ -74,6 +74,7 @@ typedef struct cf_pool {
     cf_activity activity;       /* of the workers, but for waiting */
     int64_t opened;             /* cf_now_coarse() */
     struct cf_pool *prev, *next;    /* guarded by the module's pools_lock */
+    struct cf_pool *former;     /* the executor's before this one; set before it has this one */
 } cf_pool;
 
 cf_pool *cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number);
@@ -140,6 +141,7 @@ bool cf_pools_saturated(cf_state *st);
 /* BrokenThreadPool(text of a failed initializer) (new). */
 PyObject *cf_pool_broken_error(cf_state *st);
 
+#define CF_NO_POOL_TEXT "ThreadPoolExecutor.__init__() was not called"
 #define CF_BROKEN_TEXT \
     "A thread initializer failed, the thread pool is not usable anymore"
 
@@ -148,7 +150,17 @@ int cf_worker_add_type(PyObject *module, cf_state *st);
 
 typedef struct {
     ExecutorObject base;
-    cf_pool *pool;              /* NULL until __init__ */
+    /* NULL until __init__.  Called again it puts another one here, and closes the former
+       one; but that lives as long as the executor, since a submit() may be in the middle of
+       it, in another thread or in this one (a signal handler called __init__). */
+    _Atomic(cf_pool *) pool;
 } ThreadPoolObject;
+
+/* The executor's pool (borrowed, as long as the executor lives), or NULL. */
+static inline cf_pool *
+cf_pool_of(PyObject *executor)
+{
+    return atomic_load_explicit(&((ThreadPoolObject *)executor)->pool, memory_order_acquire);
+}
 
 #endif

@@ -3,12 +3,6 @@
 
 #include "py/block.h"
 
-static ThreadPoolObject *
-self_of(PyObject *self)
-{
-    return (ThreadPoolObject *)self;
-}
-
 /* ---- submit ---- */
 
 /* There is an idle worker for each task that waits.  The length is read first: see
@@ -77,9 +71,9 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
        PyObject *kwnames)
 {
     PyObject *self = (PyObject *)base;
-    cf_pool *pool = ((ThreadPoolObject *)base)->pool;
+    cf_pool *pool = cf_pool_of(self);
     if (pool == NULL) {
-        PyErr_SetString(PyExc_RuntimeError, "ThreadPoolExecutor.__init__() was not called");
+        PyErr_SetString(PyExc_RuntimeError, CF_NO_POOL_TEXT);
         return NULL;
     }
     cf_state *st = pool->st;
@@ -146,11 +140,13 @@ pool_py_open(PyObject *self, PyObject *args)
         return NULL;
     }
     pool->switch_interval = (int64_t)(switch_interval * 1e9);
-    cf_pool *old = self_of(self)->pool;
-    self_of(self)->pool = pool;
-    if (old != NULL) {          /* __init__ called again */
-        cf_pool_close(old, CF_POOL_SHUTDOWN);
-        cf_pool_decref(old);
+    pool->former = cf_pool_of(self);
+    while (!atomic_compare_exchange_weak_explicit(
+        &((ThreadPoolObject *)self)->pool, &pool->former, pool, memory_order_acq_rel,
+        memory_order_acquire)) {
+    }
+    if (pool->former != NULL) {         /* __init__ called again */
+        cf_pool_close(pool->former, CF_POOL_SHUTDOWN);
     }
     Py_RETURN_NONE;
 }
@@ -158,7 +154,7 @@ pool_py_open(PyObject *self, PyObject *args)
 static PyObject *
 pool_py_close(PyObject *self, PyObject *cancel_futures)
 {
-    cf_pool *pool = self_of(self)->pool;
+    cf_pool *pool = cf_pool_of(self);
     int cancel = PyObject_IsTrue(cancel_futures);
     if (cancel < 0) {
         return NULL;
@@ -175,17 +171,20 @@ pool_py_close(PyObject *self, PyObject *cancel_futures)
 static PyObject *
 pool_py_has_workers(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    cf_pool *pool = self_of(self)->pool;
-    cf_spinlock_lock(&pool->workers_lock);
-    bool some = pool->workers != NULL;
-    cf_spinlock_unlock(&pool->workers_lock);
+    cf_pool *pool = cf_pool_of(self);
+    bool some = false;
+    if (pool != NULL) {
+        cf_spinlock_lock(&pool->workers_lock);
+        some = pool->workers != NULL;
+        cf_spinlock_unlock(&pool->workers_lock);
+    }
     return PyBool_FromLong(some);
 }
 
 static PyObject *
 pool_py_settle(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    cf_pool *pool = self_of(self)->pool;
+    cf_pool *pool = cf_pool_of(self);
     if (pool != NULL && cf_pool_settle(cf_state_of(Py_TYPE(self)), pool) < 0) {
         return NULL;
     }
@@ -195,7 +194,7 @@ pool_py_settle(PyObject *self, PyObject *Py_UNUSED(ignored))
 static PyObject *
 pool_py_queued(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    cf_pool *pool = self_of(self)->pool;
+    cf_pool *pool = cf_pool_of(self);
     return PyLong_FromUnsignedLong(pool == NULL ? 0 : cf_taskq_length(&pool->queue));
 }
 
@@ -209,7 +208,7 @@ is_cancelled(const cf_link *link)
 static PyObject *
 pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 {
-    cf_pool *pool = self_of(self)->pool;
+    cf_pool *pool = cf_pool_of(self);
     if (pool == NULL) {
         return Py_BuildValue("IIIKKKd", 0, 0, 0, 0ull, 0ull, 0ull, 0.0);
     }
@@ -240,7 +239,7 @@ pool_py_counts(PyObject *self, PyObject *Py_UNUSED(ignored))
 static uint32_t
 state_of(PyObject *self)
 {
-    cf_pool *pool = self_of(self)->pool;
+    cf_pool *pool = cf_pool_of(self);
     return pool == NULL ? 0 : cf_load_seq(&pool->state);
 }
 
@@ -274,11 +273,13 @@ static void
 pool_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    cf_pool *pool = self_of(self)->pool;
-    if (pool != NULL) {
+    cf_pool *pool = cf_pool_of(self);
+    while (pool != NULL) {
+        cf_pool *former = pool->former;
         /* Collected: what is queued is still done, then the threads leave. */
         cf_pool_close(pool, CF_POOL_SHUTDOWN);
         cf_pool_decref(pool);
+        pool = former;
     }
     type->tp_free(self);
     Py_DECREF(type);

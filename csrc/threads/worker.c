@@ -201,12 +201,17 @@ worker_tp_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
                           &initializer, &initargs)) {
         return NULL;
     }
+    cf_pool *pool = cf_pool_of(executor);
+    if (pool == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, CF_NO_POOL_TEXT);
+        return NULL;
+    }
     WorkerObject *self = (WorkerObject *)type->tp_alloc(type, 0);
     if (self == NULL) {
         return NULL;
     }
-    self->pool = ((ThreadPoolObject *)executor)->pool;
-    cf_pool_incref(self->pool);
+    self->pool = pool;
+    cf_pool_incref(pool);
     self->initializer = initializer == Py_None ? NULL : Py_NewRef(initializer);
     self->initargs = Py_NewRef(initargs);
     self->worker.number = number;
