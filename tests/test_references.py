@@ -134,6 +134,24 @@ def test_initializer_arguments_are_freed_with_the_pool(cf):
     assert freed(reference)
 
 
+def test_an_initializer_that_refers_to_its_executor_does_not_keep_it(cf):
+    class Owner(Thing):
+        def __init__(self):
+            self.executor = cf.ThreadPoolExecutor(1, initializer=self.prepare)
+
+        def prepare(self):
+            """Refers to the executor, and so to its thread."""
+
+    owner = Owner()
+    owner.executor.submit(int).result(GUARD)
+    owner.executor.shutdown()
+    reference = weakref.ref(owner)
+    del owner
+    # A cycle through the executor's attributes.
+    gc.collect()
+    assert freed(reference)
+
+
 def test_a_task_that_returns_its_argument(pool):
     executor, thing = pool(1), Thing()
     reference = weakref.ref(thing)

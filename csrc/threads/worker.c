@@ -169,10 +169,16 @@ worker_tp_call(PyObject *self, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kw
     enlist(pool, w);
     bool ready = true;
     if (op->initializer != NULL) {
-        PyObject *args_tuple = PySequence_Tuple(op->initargs);
+        /* Not kept: it may refer to the executor and so to this thread, and as long as the
+           thread is referred to, `_threads_workers` (thread.py) keeps this worker. */
+        PyObject *initializer = op->initializer, *initargs = op->initargs;
+        op->initializer = op->initargs = NULL;
+        PyObject *args_tuple = PySequence_Tuple(initargs);
+        Py_DECREF(initargs);
         PyObject *r = args_tuple == NULL ? NULL
-                    : PyObject_CallObject(op->initializer, args_tuple);
+                    : PyObject_CallObject(initializer, args_tuple);
         Py_XDECREF(args_tuple);
+        Py_DECREF(initializer);
         ready = r != NULL;
         Py_XDECREF(r);
         if (!ready) {
