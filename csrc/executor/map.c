@@ -364,6 +364,7 @@ map_tp_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     map_tp_clear(op);
+    CF_GONE(map_iterator);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -463,6 +464,7 @@ cf_executor_py_map(PyObject *self, PyObject *args, PyObject *kwargs)
     if (m == NULL) {
         return NULL;
     }
+    CF_BORN(map_iterator);
     submitter s = {NULL, NULL};
     m->module = Py_NewRef(PyType_GetModule(st->MapIterator));
     m->until = until;

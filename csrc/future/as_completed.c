@@ -222,6 +222,7 @@ as_completed_tp_dealloc(PyObject *op)
     PyTypeObject *type = Py_TYPE(op);
     PyObject_GC_UnTrack(op);
     as_completed_tp_clear(op);
+    CF_GONE(as_completed);
     type->tp_free(op);
     Py_DECREF(type);
 }
@@ -273,6 +274,7 @@ cf_py_as_completed(PyObject *module, PyObject *args, PyObject *kwargs)
     if (self == NULL) {
         return NULL;
     }
+    CF_BORN(as_completed);
     self->module = Py_NewRef(module);
     self->fs = Py_NewRef(fs);
     self->timeout = Py_NewRef(timeout);

@@ -36,6 +36,7 @@ cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
         PyErr_NoMemory();
         return -1;
     }
+    CF_BORN(callback);
     hook->hook.kind = CF_HOOK_CALLBACK;
     hook->fn = Py_NewRef(fn);
     if (!(cf_future_has(f) & (CF_HAS_CALL | CF_HAS_TRACE))) {
@@ -53,6 +54,7 @@ cf_future_add_callback(cf_state *st, FutureObject *f, PyObject *fn)
         return (word & CF_REMOTE) ? cf_remote_watch(st, f) : 0;
     }
     cf_cell_unlock(&f->cell, 0, 0);
+    CF_GONE(callback);
     PyMem_Free(hook);
     int added = 0;
     if (!(word & CF_DONE)) {
@@ -95,6 +97,7 @@ cf_future_free_callbacks(cf_hook *hooks)
         if (hooks->kind == CF_HOOK_CALLBACK) {
             cf_callback_hook *callback = cf_container_of(hooks, cf_callback_hook, hook);
             Py_DECREF(callback->fn);
+            CF_GONE(callback);
             PyMem_Free(callback);
         }
         hooks = next;
@@ -109,6 +112,7 @@ cf_future_run_callbacks(cf_state *st, FutureObject *f)
         cf_callback_hook *callback = cf_container_of(hooks, cf_callback_hook, hook);
         PyObject *fn = callback->fn;
         hooks = hooks->next;
+        CF_GONE(callback);
         PyMem_Free(callback);
         int r = call_one(st, f, fn);
         Py_DECREF(fn);

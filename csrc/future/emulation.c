@@ -20,6 +20,7 @@ emulation_of(FutureObject *f)
     cf_future_track(f);
     cf_cell_lock(&f->cell);
     if (f->emulation == NULL) {
+        CF_BORN(emulation);
         f->emulation = e;
         e = NULL;
     }
@@ -374,5 +375,6 @@ cf_emulation_free(cf_emulation *e)
     Py_XDECREF(e->waiters);
     Py_XDECREF(e->callbacks);
     Py_XDECREF(e->stale);
+    CF_GONE(emulation);
     PyMem_Free(e);
 }

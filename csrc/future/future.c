@@ -24,6 +24,7 @@ cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args, size_t nargs,
     if (f == NULL) {
         return NULL;
     }
+    CF_BORN(future);
     size_t total = nargs + (kwnames == NULL ? 0 : (size_t)PyTuple_GET_SIZE(kwnames));
     PyObject **to = f->u.call.args.inlined;
     if (total > CF_INLINE_ARGS) {
@@ -33,6 +34,7 @@ cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args, size_t nargs,
             PyErr_NoMemory();
             return NULL;
         }
+        CF_BORN(long_call);
         f->u.call.args.block = to;
     }
 #if CF_UNTRACK_PENDING
@@ -74,6 +76,7 @@ cf_future_drop_call(FutureObject *f)
         Py_DECREF(args[i]);
     }
     if (total > CF_INLINE_ARGS) {
+        CF_GONE(long_call);
         PyMem_Free(args);
     }
 }
@@ -106,6 +109,7 @@ cf_future_run_call(FutureObject *f, const cf_trace *trace)
         Py_DECREF(args[i]);
     }
     if (total > CF_INLINE_ARGS) {
+        CF_GONE(long_call);
         PyMem_Free(args);
     }
     if (exc != NULL) {

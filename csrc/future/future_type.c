@@ -385,12 +385,23 @@ future_tp_clear(PyObject *self)
     return 0;
 }
 
+static PyObject *
+future_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
+{
+    PyObject *self = type->tp_alloc(type, 0);
+    if (self != NULL) {
+        CF_BORN(future);
+    }
+    return self;
+}
+
 static void
 future_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
     future_tp_clear(self);
+    CF_GONE(future);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -467,7 +478,7 @@ static PyMethodDef future_methods[] = {
 
 static PyType_Slot future_slots[] = {
     {Py_tp_doc, PyDoc_STR("Future()\n--\n\nThe engine of cfutures.Future.")},
-    {Py_tp_new, PyType_GenericNew},
+    {Py_tp_new, future_tp_new},
     {Py_tp_init, future_tp_init},
     {Py_tp_dealloc, future_tp_dealloc},
     {Py_tp_traverse, future_tp_traverse},

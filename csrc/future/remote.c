@@ -11,6 +11,7 @@ cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot, PyObject 
         Py_XDECREF(name);
         return NULL;
     }
+    CF_BORN(future);
 #if CF_UNTRACK_PENDING
     PyObject_GC_UnTrack(f);
 #endif

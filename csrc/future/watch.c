@@ -50,6 +50,7 @@ static void
 waiter_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    CF_GONE(waiter);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -148,6 +149,7 @@ cf_watch_new(PyObject *list, cf_wake_when when)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(watch);
     cf_waitset_init(&w->set, when, (uint32_t)count);
     w->count = count;
     for (Py_ssize_t i = 0; i < count; i++) {
@@ -166,6 +168,7 @@ watch_foreign(cf_state *st, cf_watch *w, cf_watched *item)
     if (waiter == NULL) {
         return -1;
     }
+    CF_BORN(waiter);
     waiter->set = &w->set;
     waiter->ticket = &item->hook.ticket;
     PyObject *done = PyObject_CallFunctionObjArgs(st->watch_foreign, item->future,
@@ -252,6 +255,7 @@ cf_watch_free(cf_state *st, cf_watch *w)
         }
         Py_XDECREF(future);
     }
+    CF_GONE(watch);
     PyMem_Free(w);
     if (pending != NULL) {
         PyErr_SetRaisedException(pending);

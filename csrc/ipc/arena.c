@@ -176,6 +176,7 @@ put_free(cf_arena *a, uint32_t block)
     b->use = FREE;
     b->next = a->free[b->size_class];
     a->free[b->size_class] = block + 1;
+    CF_GONE(block);
     a->live -= class_room(b->size_class);
     if (--e->blocks_used == 0 && e->dirty > 0) {
         idle_push(a, b->extent);
@@ -367,6 +368,7 @@ cf_arena_alloc(cf_arena *a, uint64_t size, cf_place *place, bool *warm)
     if (e->blocks_used++ == 0 && e->dirty > 0) {
         idle_unlink(a, b->extent);
     }
+    CF_BORN(block);
     a->live += room;
     b->use = a->number == CF_ARENA_PARENT ? CLAIMED : USED;
     b->turn++;
@@ -547,6 +549,7 @@ cf_arena_open(cf_segment *seg, uint32_t number, cf_arena **out)
     if (a == NULL) {
         return CF_SYSTEM;
     }
+    CF_BORN(arena);
     a->seg = seg;
     a->number = number;
     a->offset = cf_arena_offset(seg, number);
@@ -566,6 +569,7 @@ void
 cf_arena_close(cf_arena *a)
 {
     if (a != NULL) {
+        CF_GONE(arena);
         free(a->books);
         free(a->extents);
         free(a);

@@ -35,6 +35,7 @@
 static void
 view_init(cf_queue *q, cf_segment *seg)
 {
+    CF_BORN(queue);
     q->seg = seg;
     q->shared = cf_segment_at(seg, seg->board);
     q->members = cf_segment_at(seg, seg->records);
@@ -124,6 +125,7 @@ cf_queue_attach(int fd, cf_queue **out)
 void
 cf_queue_free(cf_queue *q)
 {
+    CF_GONE(queue);
     cf_segment_decref(q->seg);
     free(q);
 }

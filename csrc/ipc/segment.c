@@ -137,6 +137,7 @@ watch_forks(void)
 static void
 list_add(cf_segment *seg)
 {
+    CF_BORN(segment);
     pthread_mutex_lock(&list_lock);
     seg->older = newest;
     if (newest != NULL) {
@@ -149,6 +150,7 @@ list_add(cf_segment *seg)
 static void
 list_remove(cf_segment *seg)
 {
+    CF_GONE(segment);
     pthread_mutex_lock(&list_lock);
     if (seg->newer != NULL) {
         seg->newer->older = seg->older;

@@ -16,6 +16,7 @@
 #define CF_IPC_SEGMENT_H
 
 #include "base/atomic.h"
+#include "base/live.h"
 #include "base/status.h"
 #include "plat/shm.h"
 

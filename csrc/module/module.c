@@ -3,6 +3,7 @@
 #include "future/future.h"
 #include "future/wait.h"
 #include "future/watch.h"
+#include "module/live.h"
 #include "plat/cpu.h"
 #include "py/state.h"
 #include "procs/procpool.h"
@@ -79,6 +80,10 @@ static PyMethodDef module_methods[] = {
      "_after_fork($module, /)\n--\n\nIn a forked child: close and empty every pool.")},
     {"_finalize", py_finalize, METH_NOARGS, PyDoc_STR(
      "_finalize($module, /)\n--\n\nThe interpreter exits: submit() is refused from now on.")},
+#ifdef CF_COUNT_LIVE
+    {"_live", cf_py_live, METH_NOARGS, PyDoc_STR(
+     "_live($module, /)\n--\n\nHow many objects of each kind are alive, for tests.")},
+#endif
     {NULL, NULL, 0, NULL},
 };
 

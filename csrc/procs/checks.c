@@ -109,6 +109,7 @@ cf_checks_new(PyObject *list, PyObject *fn)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(checks);
     cf_store_relaxed(&checks->refs, 1);
     checks->count = 0;
     for (; checks->count < count; checks->count++) {
@@ -144,6 +145,7 @@ cf_checks_decref(cf_checks *checks)
             Py_DECREF(c->value);
         }
     }
+    CF_GONE(checks);
     PyMem_Free(checks);
 }
 

@@ -33,6 +33,7 @@ checks_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         cf_checks_decref(checks);
         return NULL;
     }
+    CF_BORN(checks_object);
     ((ChecksObject *)self)->checks = checks;
     return self;
 }
@@ -54,6 +55,7 @@ checks_tp_dealloc(PyObject *self)
     if (((ChecksObject *)self)->checks != NULL) {
         cf_checks_decref(((ChecksObject *)self)->checks);
     }
+    CF_GONE(checks_object);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -17,6 +17,7 @@ pins_new(uint32_t arenas)
 {
     cf_pins *pins = calloc(1, sizeof(cf_pins) + arenas * sizeof(cf_word));
     if (pins != NULL) {
+        CF_BORN(pins);
         pins->arenas = arenas;
         cf_store_relaxed(&pins->refs, 1);
     }
@@ -27,6 +28,7 @@ void
 cf_pins_decref(cf_pins *pins)
 {
     if (atomic_fetch_sub_explicit(&pins->refs, 1, memory_order_acq_rel) == 1) {
+        CF_GONE(pins);
         free(pins);
     }
 }
@@ -40,6 +42,7 @@ cf_codec_new(cf_state *st, cf_segment *seg, cf_arena *arena, uint32_t holder,
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(codec);
     codec->st = st;
     cf_segment_incref(seg);
     codec->seg = seg;
@@ -79,6 +82,7 @@ cf_codec_free(cf_codec *codec)
     }
     cf_segment_decref(codec->seg);
     free(codec->booked);
+    CF_GONE(codec);
     free(codec);
 }
 

@@ -8,6 +8,7 @@ cf_definition_free(cf_codec *codec, cf_definition_block *d)
     if (codec != NULL) {
         cf_codec_free_block(codec, &d->place);
     }
+    CF_GONE(definition_block);
     Py_DECREF(d->public.name);
     PyMem_Free(d);
 }
@@ -27,6 +28,7 @@ content_free(content *c)
     while (c->count > 0) {
         PyBuffer_Release(&c->views[--c->count]);
     }
+    CF_GONE(definition_content);
     PyMem_Free(c);
 }
 
@@ -39,6 +41,7 @@ content_open(PyObject *bytes)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(definition_content);
     c->size = 0;
     for (c->count = 0; c->count < count; c->count++) {
         Py_buffer *view = &c->views[c->count];
@@ -77,8 +80,10 @@ definition_make(cf_codec *codec, uint64_t key, const content *c, PyObject *name,
         PyErr_NoMemory();
         return -1;
     }
+    CF_BORN(definition_block);
     bool warm;
     if (cf_codec_alloc(codec, sizeof(uint64_t[2]) + c->size, &d->place, &warm) != CF_OK) {
+        CF_GONE(definition_block);
         PyMem_Free(d);
         return 0;
     }

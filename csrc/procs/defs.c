@@ -219,6 +219,7 @@ entry_free(cf_defs *defs, entry *e)
     if (e->checks != NULL) {
         cf_checks_decref(e->checks);
     }
+    CF_GONE(definition_entry);
     if (e->current != NULL) {
         let_go(defs, e->current);
     }
@@ -233,10 +234,12 @@ entry_new(cf_defs *defs, PyObject *fn)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(definition_entry);
     e->fn = fn;
     e->ref = PyWeakref_NewRef(fn, defs->drop);
     if (e->ref == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError)) {
+            CF_GONE(definition_entry);
             PyMem_Free(e);
             return NULL;
         }
@@ -277,6 +280,7 @@ cf_defs_new(cf_state *st, cf_segment *seg, cf_codec *codec)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(definitions);
     defs->st = st;
     defs->seg = seg;
     defs->codec = codec;
@@ -286,6 +290,7 @@ cf_defs_new(cf_state *st, cf_segment *seg, cf_codec *codec)
         Py_DECREF(capsule);
     }
     if (defs->drop == NULL) {
+        CF_GONE(definitions);
         PyMem_Free(defs);
         return NULL;
     }
@@ -301,6 +306,7 @@ cf_defs_free(cf_defs *defs)
             entry_free(defs, take_out(defs, i));
         }
     }
+    CF_GONE(definitions);
     Py_DECREF(defs->drop);
     PyMem_Free(defs);
 }

@@ -149,6 +149,7 @@ digest_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
     PyObject *self = type->tp_alloc(type, 0);
     if (self != NULL) {
+        CF_BORN(digest);
         start((DigestObject *)self);
     }
     return self;
@@ -158,6 +159,7 @@ static void
 digest_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
+    CF_GONE(digest);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -301,6 +301,7 @@ engine_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     cf_procpool_disown(cf_procpool_or_null(self));
+    CF_GONE(process_engine);
     type->tp_free(self);
     Py_DECREF(type);
 }

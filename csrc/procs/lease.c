@@ -181,6 +181,7 @@ lease_free(cf_lease *lease)
                               memory_order_release);
     cf_pins_decref(lease->pins);
     cf_segment_decref(lease->seg);
+    CF_GONE(lease);
     free(lease);
 }
 
@@ -224,6 +225,7 @@ cf_lease_begin(cf_segment *seg, const cf_place *place, cf_pins *pins)
     if (lease == NULL) {
         return NULL;
     }
+    CF_BORN(lease);
     cf_segment_incref(seg);
     atomic_fetch_add_explicit(&pins->refs, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&pins->views[place->where - 1], 1, memory_order_relaxed);

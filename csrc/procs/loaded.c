@@ -38,6 +38,7 @@ cf_loaded_new(cf_state *st, cf_segment *seg)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(loaded);
     loaded->st = st;
     loaded->seg = seg;
     return loaded;
@@ -64,6 +65,7 @@ cf_loaded_free(cf_loaded *loaded)
         remove_at(loaded, loaded->count - 1);
     }
     Py_XDECREF(loaded->epoch);
+    CF_GONE(loaded);
     PyMem_Free(loaded);
 }
 

@@ -27,6 +27,7 @@ cf_pickling_free(cf_pickling *p)
 {
     Py_XDECREF(p->dump);
     Py_XDECREF(p->clear_memo);
+    CF_GONE(pickling);
     Py_XDECREF(p->sink);
     free(p);
 }
@@ -39,6 +40,7 @@ pickling_new(cf_codec *codec)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(pickling);
     p->sink = cf_sink_new(codec->st);
     if (p->sink == NULL) {
         goto failed;

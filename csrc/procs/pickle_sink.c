@@ -11,7 +11,11 @@ self_of(PyObject *self)
 PickleSinkObject *
 cf_sink_new(cf_state *st)
 {
-    return self_of(st->PickleSink->tp_alloc(st->PickleSink, 0));
+    PyObject *self = st->PickleSink->tp_alloc(st->PickleSink, 0);
+    if (self != NULL) {
+        CF_BORN(pickle_sink);
+    }
+    return self_of(self);
 }
 
 static int
@@ -203,6 +207,7 @@ sink_tp_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     cf_sink_end(self_of(self));
+    CF_GONE(pickle_sink);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -48,6 +48,7 @@ procpool_free(cf_procpool *pool)
     PyMem_RawFree(pool->records);
     Py_XDECREF(pool->broken_text);
     Py_DECREF(pool->module);
+    CF_GONE(process_pool);
     PyMem_RawFree(pool);
 }
 
@@ -59,6 +60,7 @@ cf_procpool_new(PyObject *module, uint32_t max_workers, uint64_t threshold)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(process_pool);
     cf_state *st = cf_state_of_module(module);
     pool->remote.ops = &cf_procpool_ops;
     pool->st = st;
@@ -142,6 +144,7 @@ cf_procpool_take_slot(cf_procpool *pool)
     }
     if (slot != CF_NO_SLOT) {
         pool->live++;
+        CF_BORN(task);
         cf_task *task = &pool->tasks[slot];
         task->watcher = NULL;
         task->definition = NULL;
@@ -173,6 +176,7 @@ cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
         if (task->extra->spilled.where == CF_WHERE_SPILL) {
             place = task->extra->spilled;
         }
+        CF_GONE(task_extra);
         PyMem_RawFree(task->extra);
     }
     if (place.where != CF_WHERE_INLINE || task->buffers != CF_NO_BLOCK) {
@@ -184,6 +188,7 @@ cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
     cf_procpool_lock(pool);
     cf_board_free(&pool->board, slot);
     pool->free_slots[pool->free_count++] = slot;
+    CF_GONE(task);
     bool last = --pool->live == 0 && pool->owners == 0;
     cf_procpool_unlock(pool);
     if (last) {
@@ -194,10 +199,14 @@ cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
 void
 cf_procpool_untake_slot(cf_procpool *pool, uint32_t slot)
 {
-    PyMem_RawFree(pool->tasks[slot].extra);
+    if (pool->tasks[slot].extra != NULL) {
+        CF_GONE(task_extra);
+        PyMem_RawFree(pool->tasks[slot].extra);
+    }
     cf_procpool_lock(pool);
     pool->free_slots[pool->free_count++] = slot;
     pool->live--;
+    CF_GONE(task);
     cf_procpool_unlock(pool);
 }
 
@@ -252,6 +261,9 @@ extra_of(cf_task *task)
 {
     if (task->extra == NULL) {
         task->extra = PyMem_RawCalloc(1, sizeof *task->extra);
+        if (task->extra != NULL) {
+            CF_BORN(task_extra);
+        }
     }
     return task->extra;
 }

@@ -226,6 +226,7 @@ pool_py_engine(PyObject *self, PyObject *Py_UNUSED(ignored))
     PyTypeObject *type = pool->st->ProcessEngine;
     ProcessPoolObject *engine = (ProcessPoolObject *)type->tp_alloc(type, 0);
     if (engine != NULL) {
+        CF_BORN(process_engine);
         cf_procpool_own(pool);
         atomic_init(&engine->pool, pool);
     }
@@ -239,6 +240,7 @@ pool_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
 {
     ProcessPoolObject *self = (ProcessPoolObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
+        CF_BORN(process_executor);
         self->base.submit = submit;
         self->base.submit_method = (PyCFunction)(void (*)(void))pool_py_submit;
     }
@@ -256,6 +258,7 @@ pool_tp_dealloc(PyObject *self)
         cf_procpool_disown(pool);
         pool = former;
     }
+    CF_GONE(process_executor);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -39,6 +39,7 @@ view_free(view *v)
     }
     cf_queue_free(v->queue);
     PyObject *module = v->module;
+    CF_GONE(queue_view);
     free(v);
     Py_DECREF(module);
 }
@@ -53,6 +54,7 @@ view_new(PyObject *module, cf_queue *queue)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(queue_view);
     v->queue = queue;
     v->module = Py_NewRef(module);
     v->refs = 1;

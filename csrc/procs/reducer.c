@@ -136,6 +136,7 @@ reducer_tp_dealloc(PyObject *self)
     Py_XDECREF(r->str_qualname);
     Py_XDECREF(r->str_cloudpickle);
     Py_XDECREF(r->str_registry);
+    CF_GONE(reducer);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -163,6 +164,7 @@ reducer_tp_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     if (self == NULL) {
         return NULL;
     }
+    CF_BORN(reducer);
     self->vectorcall = reducer_vectorcall;
     self->slow = Py_NewRef(slow);
     self->tables = Py_NewRef(tables);

@@ -26,6 +26,7 @@ buffer_new(cf_codec *codec, const cf_place *place, bool readonly)
     PyTypeObject *type = codec->st->SharedBuffer;
     PyObject *self = type->tp_alloc(type, 0);
     if (self != NULL) {
+        CF_BORN(shared_buffer);
         cf_segment_incref(codec->seg);
         self_of(self)->seg = codec->seg;
         self_of(self)->place = *place;
@@ -68,6 +69,7 @@ buffer_tp_dealloc(PyObject *self)
     if (seg != NULL) {
         cf_segment_decref(seg);
     }
+    CF_GONE(shared_buffer);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -4,6 +4,7 @@
 
 #include "py/compat.h"
 #include "base/atomic.h"
+#include "base/live.h"
 #include "plat/spin.h"
 
 /* Every owned reference of the module, once: traverse and clear expand this.

@@ -16,6 +16,7 @@ cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number)
         PyErr_NoMemory();
         return NULL;
     }
+    CF_BORN(thread_pool);
     cf_taskq_init(&pool->queue);
     cf_lot_init(&pool->lot, &pool->queue.length);
     cf_store_relaxed(&pool->refs, 1);
@@ -66,6 +67,7 @@ cf_pool_decref(cf_pool *pool)
         Py_DECREF(future_of(link));
     }
     Py_DECREF(pool->module);
+    CF_GONE(thread_pool);
     PyMem_RawFree(pool);
 }
 

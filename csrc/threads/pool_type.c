@@ -263,6 +263,7 @@ pool_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(k
 {
     ThreadPoolObject *self = (ThreadPoolObject *)type->tp_alloc(type, 0);
     if (self != NULL) {
+        CF_BORN(thread_executor);
         self->base.submit = submit;
         self->base.submit_method = (PyCFunction)(void (*)(void))pool_py_submit;
     }
@@ -281,6 +282,7 @@ pool_tp_dealloc(PyObject *self)
         cf_pool_decref(pool);
         pool = former;
     }
+    CF_GONE(thread_executor);
     type->tp_free(self);
     Py_DECREF(type);
 }

@@ -216,6 +216,7 @@ worker_tp_new(PyTypeObject *type, PyObject *args, PyObject *Py_UNUSED(kwargs))
     if (self == NULL) {
         return NULL;
     }
+    CF_BORN(thread_worker);
     self->pool = pool;
     cf_pool_incref(pool);
     self->initializer = initializer == Py_None ? NULL : Py_NewRef(initializer);
@@ -258,6 +259,7 @@ worker_tp_dealloc(PyObject *self)
     PyObject_GC_UnTrack(self);
     worker_tp_clear(self);
     cf_pool_decref(((WorkerObject *)self)->pool);
+    CF_GONE(thread_worker);
     type->tp_free(self);
     Py_DECREF(type);
 }
