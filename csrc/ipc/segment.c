@@ -220,7 +220,8 @@ map_what_fits(cf_segment *seg)
 {
     bool limited = false;
     while (map_now(seg) != CF_OK) {
-        if (errno != ENOMEM || !shrink(&seg->geometry)) {
+        /* Under valgrind, which has less address space to give, it is EINVAL. */
+        if ((errno != ENOMEM && errno != EINVAL) || !shrink(&seg->geometry)) {
             return CF_SYSTEM;
         }
         limited = true;
