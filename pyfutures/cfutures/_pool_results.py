@@ -11,6 +11,7 @@ import builtins
 import itertools
 import multiprocessing
 import multiprocessing.pool as _standard
+import os
 import queue
 import threading
 import time
@@ -86,6 +87,20 @@ def _done(future: Future[Any], timeout: float | None) -> bool:
     return future.done()
 
 
+# How many forks this process and its ancestors went through.  A result that is older than the
+# last one is the parent's: here nobody calls its callbacks, and no thread holds its lock.
+_forks = 0
+
+
+def _after_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 class AsyncResult(_standard.ApplyResult[_T]):
     """What apply_async() returns: the result of one call, now or later."""
 
@@ -100,14 +115,18 @@ class AsyncResult(_standard.ApplyResult[_T]):
         self._future = future
         self._callback = callback
         self._error_callback = error_callback
-        self._last = future                 # the one that is done last
+        self._last = future                 # the one that is done last, but for _awaited()
+        self._forks = _forks
         if callback or error_callback:
             self._last = Future()
             future.add_done_callback(self._call_back)
 
+    def _awaited(self) -> Future[Any]:
+        return self._last if self._forks == _forks else self._future
+
     def ready(self) -> bool:
         """Whether the call is done."""
-        return self._last.done()
+        return self._awaited().done()
 
     def successful(self) -> bool:
         """Whether the call returned and did not raise; raises ValueError before it is done."""
@@ -117,7 +136,7 @@ class AsyncResult(_standard.ApplyResult[_T]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Wait until the call is done, or for `timeout` seconds."""
-        _done(self._last, timeout)
+        _done(self._awaited(), timeout)
 
     def get(self, timeout: float | None = None) -> _T:
         """The result of the call, when it is there.
@@ -125,7 +144,7 @@ class AsyncResult(_standard.ApplyResult[_T]):
         Raises what the call raised; TimeoutError after `timeout` seconds; WorkerCrashed if
         its process died; BrokenExecutor if the pool was terminated.
         """
-        if not _done(self._last, timeout):
+        if not _done(self._awaited(), timeout):
             raise TimeoutError
         self._pool = None
         try:
@@ -172,6 +191,7 @@ class MapResult(_standard.MapResult[_T]):
         self._taken = 0                     # how many of _parts are there
         self._error: BaseException | None = None
         self._lock = threading.Lock()       # guards the four above, and _missing
+        self._forks = _forks
         self._callback = callback
         self._error_callback = error_callback
         self._signal: Future[None] | None = None
@@ -183,8 +203,15 @@ class MapResult(_standard.MapResult[_T]):
             if not futures:
                 self._call_back()
 
+    def _forget_parent(self) -> None:
+        if self._forks != _forks:
+            self._signal = None
+            self._lock = threading.Lock()
+            self._forks = _forks
+
     def ready(self) -> bool:
         """Whether all calls are done."""
+        self._forget_parent()
         if self._signal is not None:
             return self._signal.done()
         return all(future.done() for future in self._futures)
@@ -221,6 +248,7 @@ class MapResult(_standard.MapResult[_T]):
             future.cancel()
 
     def _all_done(self, timeout: float | None) -> bool:
+        self._forget_parent()
         if self._signal is not None:
             return _done(self._signal, timeout)
         return self._gather(timeout)

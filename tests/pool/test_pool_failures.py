@@ -270,6 +270,34 @@ assert pool.map(abs, [1]) == threads.map(abs, [1]) == [1]
 """))
 
 
+@HANGS
+@pytest.mark.parametrize("pool", ["Pool", "ThreadPool"])
+def test_results_with_callbacks_end_in_a_forked_child(pool):
+    """Their callbacks are the parent's, and nobody there would say that they were called."""
+    run_program(program("cfutures", f"""
+called = []
+pool = {pool}(1)
+one = pool.apply_async(time.sleep, (0.2,), callback=called.append)
+some = pool.map_async(time.sleep, [0.1], callback=called.append)
+pid = os.fork()
+if pid == 0:
+    watch(GUARD // 2)
+    for result in (one, some):
+        result.wait()
+        try:
+            result.get()
+        except cf.BrokenExecutor:
+            assert result.ready() and not result.successful()
+        else:
+            os._exit(1)
+    os._exit(0 if not called else 2)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert one.get(GUARD) is None and some.get(GUARD) == [None] and len(called) == 2
+pool.close()
+pool.join()
+"""))
+
+
 @ours("200 processes with pipes take too long")
 def test_two_hundred_workers(make):
     pool = make("fork", 200)
