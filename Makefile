@@ -18,7 +18,7 @@ ENGINE ?= both
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan perturb fuzz faults lectures lab bench lint clean
+.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan perturb fuzz faults stress stress-deaths lectures lab bench lint clean
 
 help:
 	@sed -n '1,9p' Makefile
@@ -68,6 +68,17 @@ test-browser: $(VENV)/.browser
 	@test -n "$(BROWSER)" || \
 		{ echo "make test-browser: no Chromium was found: BROWSER=/path/of/one" >&2; exit 1; }
 	$(PY) -m pytest --browser "$(BROWSER)" tests/browser $(PYTEST_ARGS)
+
+# Each stress test goes on for some multiple of STRESS_SECONDS; SEED repeats its choices.
+STRESS_SECONDS ?= 10
+STRESS := --impl cfutures -s --stress-seconds $(STRESS_SECONDS) $(if $(SEED),--seed $(SEED))
+stress: $(VENV)/.test
+	$(PY) -m pytest $(STRESS) tests/stress tests/procs/test_process_stress.py $(PYTEST_ARGS)
+
+# Workers killed at random moments, and a count of what was lost with them.
+DEATHS ?= 1000
+stress-deaths: $(VENV)/.test
+	$(PY) -m pytest $(STRESS) --deaths $(DEATHS) tests/stress/test_deaths.py $(PYTEST_ARGS)
 
 # Calls of the system that fail one after the other, and limits that are too low.
 faults: $(VENV)/.test

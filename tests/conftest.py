@@ -27,6 +27,8 @@ def pytest_addoption(parser):
                     default=float(os.environ.get("CFUTURES_STRESS_SECONDS", "0.5")),
                     help="how long each stress test goes on (default: 0.5, or "
                          "$CFUTURES_STRESS_SECONDS)")
+    group.addoption("--deaths", type=int, default=60, metavar="N",
+                    help="how many workers die in tests/stress/test_deaths.py (default: 60)")
     group.addoption("--seed", type=int, default=None,
                     help="repeat a stress run with the seed that it printed")
     group.addoption("--browser", default=os.environ.get("CFUTURES_BROWSER"), metavar="PATH",
