@@ -14,25 +14,26 @@
 #define QUIET_AFTER_NS 1000000000
 #define KEEP_BYTES (1u << 20)
 
-/* Announcements may be lost: futures would wait for ever. */
+/* Whatever can be lost may be: words of slots, announcements.  Nothing of what was not told
+   yet can be known; all of it ends, and the pool takes no more. */
 static void
 scribbled_over(cf_procpool *pool)
 {
-    static const char text[] = "a worker process wrote over the memory of the process pool";
-    PyObject *error = PyObject_CallFunction(pool->st->broken_process_pool, "s", text);
-    if (error == NULL) {
-        error = PyErr_GetRaisedException();
-    }
+    PyObject *error = cf_procpool_scribble_error(pool);
     if (pool->broken_text == NULL) {
-        pool->broken_text = PyUnicode_FromString(text);
+        pool->broken_text = PyObject_Str(error);
         if (pool->broken_text == NULL) {
             PyErr_Clear();
             pool->broken_text = Py_NewRef(Py_None);
         }
     }
     cf_procpool_close(pool, CF_PROCS_BROKEN);
-    cf_procpool_fail_all(pool, error);
+    for (uint32_t slot = 0; slot < pool->used; slot++) {
+        cf_procpool_end_by_force(pool, slot, error);
+    }
     Py_DECREF(error);
+    cf_store_release(&pool->nudged, 1);     /* the manager's Python half ends the workers */
+    cf_bell_ring(pool->bell);
 }
 
 /* The future of a task died before its task failed: have the exception logged. */
@@ -104,7 +105,12 @@ cf_procpool_settle_announced(cf_procpool *pool)
             }
         }
     }
-    if (corrupt && !(cf_load_relaxed(&pool->state) & CF_PROCS_BROKEN)) {
+    if (corrupt) {
+        cf_store_relaxed(&pool->scribbled, 1);
+    }
+    if (cf_load_relaxed(&pool->scribbled)
+        && atomic_exchange_explicit(&pool->scribbled, 0, memory_order_relaxed))
+    {
         scribbled_over(pool);
     }
 }

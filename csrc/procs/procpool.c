@@ -186,6 +186,7 @@ cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
         cf_defs_release(pool->defs, task->definition);
     }
     cf_procpool_lock(pool);
+    cf_store_relaxed(&task->flags, 0);
     cf_board_free(&pool->board, slot);
     pool->free_slots[pool->free_count++] = slot;
     CF_GONE(task);
@@ -318,6 +319,61 @@ cf_procpool_fail_all(cf_procpool *pool, PyObject *error)
         cf_procpool_fail(pool, slot, error);
     }
     cf_procpool_settle_announced(pool);
+}
+
+/* ---- nonsense in shared memory ---- */
+
+void
+cf_procpool_suspect(cf_procpool *pool)
+{
+    cf_store_relaxed(&pool->scribbled, 1);
+    /* Release, with the manager's exchange: what it is woken for. */
+    cf_store_release(&pool->nudged, 1);
+    cf_bell_ring(pool->bell);
+}
+
+PyObject *
+cf_procpool_scribble_error(cf_procpool *pool)
+{
+    PyObject *error = PyObject_CallFunction(
+        pool->st->broken_process_pool, "s",
+        "a worker process wrote over the memory of the process pool");
+    return error != NULL ? error : PyErr_GetRaisedException();
+}
+
+bool
+cf_procpool_astray(cf_procpool *pool, uint32_t slot)
+{
+    cf_word *flags = &pool->tasks[slot].flags;
+    uint32_t before = cf_load_acquire(flags), turn = CF_SLOT_TURN(before);
+    if (!(before & CF_TASK_PUSHED)
+        || !cf_procpool_nonsense(cf_load_acquire(cf_procpool_word(pool, slot)), turn))
+    {
+        return false;
+    }
+    /* Or was it freed just now?  That changes the flags before the word. */
+    uint32_t now = cf_load_relaxed(flags);
+    return (now & CF_TASK_PUSHED) && CF_SLOT_TURN(now) == turn;
+}
+
+void
+cf_procpool_end_by_force(cf_procpool *pool, uint32_t slot, PyObject *error)
+{
+    cf_procpool_fail(pool, slot, error);
+    cf_task *task = &pool->tasks[slot];
+    cf_word *word = cf_procpool_word(pool, slot);
+    if (cf_procpool_astray(pool, slot)) {
+        cf_task_extra *extra = extra_of(task);
+        if (extra != NULL && extra->error == NULL) {
+            extra->error = Py_NewRef(error);
+        }
+        uint32_t turn = CF_SLOT_TURN(cf_load_relaxed(&task->flags));
+        cf_store_release(word, turn << CF_SLOT_TURN_SHIFT | CF_SLOT_CANCELLED);
+    }
+    if (cf_task_is(task, CF_TASK_PUSHED)) {
+        cf_board_wake(&pool->board, slot);
+        cf_procpool_settle(pool, slot);
+    }
 }
 
 void

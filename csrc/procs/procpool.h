@@ -42,6 +42,8 @@ enum {
     CF_TASK_FETCHED = 2,        /* the result was decoded, its blocks are given back */
     CF_TASK_ENDED = 4,          /* the parent ended it: there is no result in the slot */
     CF_TASK_REPORT = 8,         /* let go before it ended: if it fails nobody will ask why */
+    CF_TASK_PUSHED = 16,        /* the slot is not free; its turn is in the bits that it has in
+                                   the slot's word */
 };
 
 /* What the parent alone knows of a slot. */
@@ -77,6 +79,8 @@ typedef struct cf_procpool {
                                    buries workers one at a time */
     int bell;                   /* eventfd */
     cf_word nudged;             /* _wake() was called */
+    cf_word scribbled;          /* a worker wrote over the memory: the manager is to break
+                                   the pool */
     uint32_t unread;            /* see cf_board_announced(); the manager's */
     uint32_t owners;            /* executor and engine objects that refer to it */
     cf_word quiet;              /* 1: the manager has nothing to give back */
@@ -123,10 +127,32 @@ cf_task_flag(cf_task *task, uint32_t flag)
     atomic_fetch_or_explicit(&task->flags, flag, memory_order_relaxed);
 }
 
+/* It was pushed, in this turn.  In builds with a GIL flags are changed by who holds it. */
+static inline void
+cf_task_pushed(cf_task *task, uint32_t turn)
+{
+    uint32_t flags = CF_TASK_PUSHED | turn << CF_SLOT_TURN_SHIFT;
+    if (CF_SERIALIZED) {
+        cf_store_relaxed(&task->flags, cf_load_relaxed(&task->flags) | flags);
+    }
+    else {
+        cf_task_flag(task, flags);
+    }
+}
+
 static inline bool
 cf_task_is(cf_task *task, uint32_t flags)
 {
     return (cf_load_relaxed(&task->flags) & flags) != 0;
+}
+
+/* The word of a slot that is a task's, in this turn, cannot be this: somebody scribbled over
+   it. */
+static inline bool
+cf_procpool_nonsense(uint32_t word, uint32_t turn)
+{
+    uint32_t state = word & CF_SLOT_STATE;
+    return state == CF_SLOT_FREE || (state & (state - 1)) != 0 || CF_SLOT_TURN(word) != turn;
 }
 
 /* There will be memory to give back when the pool is at rest. */
@@ -156,6 +182,14 @@ void cf_procpool_free_slot(cf_procpool *pool, uint32_t slot);
 bool cf_procpool_fail(cf_procpool *pool, uint32_t slot, PyObject *error);
 /* Everything that has not ended fails with `error`. */
 void cf_procpool_fail_all(cf_procpool *pool, PyObject *error);
+/* Somebody has seen in shared memory what cannot be there: have the manager break the pool.
+   Runs no Python code. */
+void cf_procpool_suspect(cf_procpool *pool);
+/* A task has this slot, and the slot's word is none that it can have. */
+bool cf_procpool_astray(cf_procpool *pool, uint32_t slot);
+/* As cf_procpool_fail(), whatever the slot's word is, and who waits is told though it may
+   never be announced.  For a pool that takes no more tasks. */
+void cf_procpool_end_by_force(cf_procpool *pool, uint32_t slot, PyObject *error);
 /* Cancel what has not begun, but for `spared` tasks. */
 void cf_procpool_cancel_queued(cf_procpool *pool, uint32_t spared);
 /* The slot was not pushed. */
@@ -171,6 +205,9 @@ bool cf_procpool_remember_spill(cf_procpool *pool, uint32_t slot, const cf_place
 /* A submit that the state forbids. */
 void cf_procpool_raise_closed(cf_procpool *pool, uint32_t state);
 void cf_procpool_close(cf_procpool *pool, uint32_t bit);
+
+/* The exception for tasks of which nothing is known any more (new). */
+PyObject *cf_procpool_scribble_error(cf_procpool *pool);
 
 /* procpool_remote.c */
 extern const cf_remote_ops cf_procpool_ops;

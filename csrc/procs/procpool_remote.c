@@ -25,6 +25,10 @@ procpool_look(cf_remote *remote, cf_remote_slot slot)
     }
     /* acquire: the result that the worker wrote */
     uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot.number));
+    if (cf_procpool_nonsense(word, slot.turn)) {
+        cf_procpool_suspect(pool);
+        return CF_STATE_FINISHED | CF_FAILED;
+    }
     if (word & CF_SLOT_DONE) {
         return CF_STATE_FINISHED | ((word & CF_SLOT_FAILED) ? CF_FAILED : 0);
     }
@@ -74,7 +78,7 @@ typedef struct {
 static bool
 over(uint32_t word, uint32_t turn)
 {
-    return !(word & (CF_SLOT_QUEUED | CF_SLOT_TAKEN)) || word >> CF_SLOT_TURN_SHIFT != turn;
+    return !(word & (CF_SLOT_QUEUED | CF_SLOT_TAKEN)) || cf_procpool_nonsense(word, turn);
 }
 
 static cf_status
@@ -203,6 +207,9 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
     /* A copy: what the worker could still scribble over is read once. */
     cf_slot copy = *cf_board_slot(&pool->board, slot.number);
     cf_task_flag(task, CF_TASK_FETCHED);
+    if ((cf_load_relaxed(&copy.word) & CF_SLOT_STATE) != CF_SLOT_DONE) {
+        return cf_procpool_scribble_error(pool);
+    }
     if (copy.place.where != CF_WHERE_INLINE) {
         cf_procpool_stir(pool);         /* the worker gets a block back, and may sleep */
     }
@@ -235,15 +242,17 @@ procpool_let_go(cf_remote *remote, cf_remote_slot slot, bool read)
     cf_task_flag(task, CF_TASK_LET_GO | (report ? CF_TASK_REPORT : 0));
     FutureObject *watcher = task->watcher;
     uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot.number));
-    bool taken_back = (word & CF_SLOT_CANCELLED) != 0;
+    bool taken_back = (word & CF_SLOT_CANCELLED) != 0 || cf_procpool_nonsense(word, slot.turn);
     if (taken_back) {
         task->watcher = NULL;      /* such a slot is never announced */
     }
     cf_procpool_unlock(pool);
-    if (watcher == NULL && !(word & (CF_SLOT_DONE | CF_SLOT_CANCELLED))) {
+    bool ended = taken_back || (word & CF_SLOT_DONE) != 0;
+    if (watcher == NULL && !ended) {
         word = cf_board_watch(&pool->board, slot.number);
+        ended = (word & (CF_SLOT_DONE | CF_SLOT_CANCELLED)) != 0;
     }
-    if (watcher == NULL ? (word & (CF_SLOT_DONE | CF_SLOT_CANCELLED)) != 0 : taken_back) {
+    if (watcher == NULL ? ended : taken_back) {
         cf_procpool_free_slot(pool, slot.number);
     }
     /* Else the manager frees it when it is announced. */

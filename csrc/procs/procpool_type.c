@@ -120,8 +120,9 @@ submit(ExecutorObject *base, PyObject *fn, PyObject *const *args, size_t nargs,
     if (f == NULL || post(pool, slot, &m, definition) < 0) {
         goto not_posted;
     }
-    f->u.remote.slot.turn =
-        CF_SLOT_TURN(cf_load_relaxed(cf_procpool_word(pool, slot)));
+    uint32_t turn = CF_SLOT_TURN(cf_load_relaxed(cf_procpool_word(pool, slot)));
+    f->u.remote.slot.turn = turn;
+    cf_task_pushed(&pool->tasks[slot], turn);
     cf_board_notify(&pool->board);
     cf_procpool_stir(pool);
     if (wants_worker(pool)) {

@@ -105,6 +105,9 @@ cf_roster_bury(cf_procpool *pool, uint32_t number, PyObject *error)
     cf_procpool_settle_announced(pool);
     for (uint32_t slot = 0; slot < pool->used; slot++) {
         uint32_t word = cf_load_acquire(cf_procpool_word(pool, slot));
+        if (cf_procpool_astray(pool, slot)) {
+            cf_procpool_suspect(pool);
+        }
         if (CF_SLOT_WORKER(word) != number) {
             continue;
         }

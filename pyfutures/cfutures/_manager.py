@@ -131,6 +131,9 @@ class Manager(threading.Thread):
             self._plan(_TERMINATE_AFTER, lambda: crew.signal(signal.SIGTERM))
             self._plan(_TERMINATE_AFTER + _KILL_AFTER, lambda: crew.signal(signal.SIGKILL))
         self._do_steps()
+        if engine._broken and not self._broken:
+            # A worker wrote over the pool's memory; which one, nobody can tell.
+            self._break(f"{engine._broken}.")
         if changed or (crew.closing and not crew.workers):
             self._start_successors()
 
