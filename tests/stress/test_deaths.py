@@ -14,7 +14,6 @@ import time
 import zlib
 
 import cfutures
-import pytest
 import stress_tasks as tasks
 from cfutures._report import WORKED
 from cfutures.process import WorkerCrashed
@@ -93,8 +92,11 @@ class Life:
 
     def kill(self):
         """Send a signal to any worker, in whatever it does."""
-        crew = self.executor._crew
-        workers = [w for w in list(crew.workers.values()) if w.process not in self.marked]
+        with self.executor._crew.lock:      # the manager must not bury it meanwhile
+            self.kill_one(self.executor._crew)
+
+    def kill_one(self, crew):
+        workers = [w for w in crew.workers.values() if w.process not in self.marked]
         if not workers:
             return
         # The youngest is often one that only starts.
@@ -112,7 +114,7 @@ class Life:
 
     def may_kill_early(self):
         """Three in a row that die before they take a task, and the pool gives up: not here."""
-        workers = list(self.executor._crew.workers.values())
+        workers = self.executor._crew.workers.values()
         return not self.early and not any(w.process in self.marked for w in workers)
 
     def deaths(self):
