@@ -1,5 +1,4 @@
-"""Unusual surroundings: switch intervals, subinterpreters, small stacks, collected pools."""
-import sys
+"""Unusual surroundings: switch intervals, small stacks, collected pools."""
 
 import pytest
 from testkit import COLLECTOR_HANGS, FREE_THREADED, ours, run_child
@@ -129,71 +128,6 @@ while threading.active_count() > 1 and time.monotonic() < end:
     time.sleep(0.001)
 assert threading.active_count() == 1
 """, implementation)
-
-
-@ours("asks whether our module can be imported")
-def test_subinterpreters():
-    """Importing works or is refused; the main interpreter is none the worse for it."""
-    if sys.version_info >= (3, 13):
-        new, run = "_interpreters.create('legacy')", "_interpreters.run_string"
-        destroy, module = "_interpreters.destroy", "_interpreters"
-    else:
-        new, run = "_xxsubinterpreters.create(isolated=False)", "_xxsubinterpreters.run_string"
-        destroy, module = "_xxsubinterpreters.destroy", "_xxsubinterpreters"
-    run_child(WORK + f"""
-import {module}
-code = '''
-try:
-    import cfutures
-except ImportError:
-    pass
-else:
-    future = cfutures.Future()
-    future.add_done_callback(lambda f: None)
-    future.set_result(1)
-    assert future.result() == 1
-    assert cfutures.wait([future]).done == set([future])
-    assert list(cfutures.as_completed([future])) == [future]
-    executor = cfutures.ThreadPoolExecutor(1)
-    assert executor.submit(int, "3").result(20) == 3
-    executor.shutdown()
-'''
-work(1)
-for _ in range(3):
-    interpreter = {new}
-    error = {run}(interpreter, code)
-    assert error is None, error
-    {destroy}(interpreter)
-    work(1)
-""")
-
-
-@ours("asks whether our module can be imported")
-@pytest.mark.skipif(sys.version_info < (3, 12), reason="every interpreter shares the GIL")
-def test_isolated_subinterpreters():
-    if sys.version_info >= (3, 13):
-        module, new = "_interpreters", "_interpreters.create()"
-    else:
-        module, new = "_xxsubinterpreters", "_xxsubinterpreters.create()"
-    run_child(WORK + f"""
-import {module}
-code = '''
-try:
-    import cfutures
-except ImportError:
-    pass
-else:
-    executor = cfutures.ThreadPoolExecutor(1)
-    assert executor.submit(int, "3").result(20) == 3
-    executor.shutdown()
-'''
-work(1)
-interpreter = {new}
-error = {module}.run_string(interpreter, code)
-assert error is None, error
-{module}.destroy(interpreter)
-work(1)
-""")
 
 
 @ours("our module has a copy of its own for each import")
