@@ -147,7 +147,7 @@ def test_one_executor(cf, pool, rng, stress_seconds):
 @pytest.mark.parametrize("kind", ["map", "map ahead", "as_completed"])
 @ours("there two threads in one generator raise ValueError, and may crash without a GIL")
 def test_one_iterator(cf, rng, stress_seconds, kind):
-    """next() of one iterator from many threads: each item once, or ValueError as a generator."""
+    """next() of one iterator from many threads: each item once, or ValueError."""
     end = time.monotonic() + stress_seconds
     with cf.ThreadPoolExecutor(3) as executor:
         while time.monotonic() < end:
