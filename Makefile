@@ -2,6 +2,9 @@
 #   make lectures   run the lecture notebooks, print a table, leave pages and an index
 #   make lab        open them in JupyterLab
 #   make test       build, then run every test
+#   make test-all   the Python tests on each of PYTHONS="python3.11 ...", then one table
+#   make test-freethreaded   on a CPython without a GIL, built in ~/.cache if need be
+#   make wheel-check   a wheel: built, looked at, installed, tested outside the checkout
 #   make test-browser   what a person sees in JupyterLab, in a headless Chromium
 #   make bench      measure against the standard library, print and save ratios
 # PYTHON=python3.13 picks another interpreter; each gets an environment of its own.
@@ -13,15 +16,20 @@ PY := $(VENV)/bin/python
 CC ?= cc
 SIZE ?= small
 ENGINE ?= both
+# Of what an environment needs not every version has a wheel for each interpreter: an older
+# one that has is better than half an hour of compiling.
+export PIP_PREFER_BINARY := 1
 # The notebooks are among the tests, except where what they need has no wheels: then
 # they are skipped, and say so.
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test test-browser browser-environment pytest conformance ctest tsan asan perturb fuzz faults stress stress-deaths lectures lab bench lint clean
+.PHONY: help test test-all test-freethreaded wheel-check test-browser browser-environment \
+	pytest conformance ctest tsan asan perturb fuzz faults stress stress-deaths lectures lab \
+	bench lint clean
 
 help:
-	@sed -n '1,9p' Makefile
+	@sed -n '1,10p' Makefile
 
 # An environment is made once a set of requirements; cfutures itself is
 # (re)built by every target that runs it, which costs a second when nothing changed.
@@ -58,6 +66,20 @@ test: ctest pytest
 
 pytest: $(VENV)/.test
 	$(PY) -m pytest $(PYTEST_ARGS)
+
+# One after the other; PYTEST_ARGS goes to all of them.
+PYTHONS ?= $(PYTHON)
+test-all:
+	$(PYTHON) tests/matrix.py --pytest-args="$(PYTEST_ARGS)" $(PYTHONS)
+
+# FREETHREADED=python3.13t names an interpreter, and nothing is built.
+FREETHREADED ?=
+test-freethreaded:
+	python="$(FREETHREADED)"; [ -n "$$python" ] || python=$$(tests/freethreaded.sh) || exit; \
+		$(MAKE) pytest PYTHON="$$python"
+
+wheel-check:
+	tests/wheel_check.sh $(PYTHON) $(PYTEST_ARGS)
 
 # Its pictures are left in build/screenshots/.
 BROWSER ?= $(shell for name in chromium chromium-browser google-chrome; do \
