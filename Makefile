@@ -6,6 +6,7 @@
 #   make test-freethreaded   on a CPython without a GIL, built in ~/.cache if need be
 #   make wheel-check   a wheel: built, looked at, installed, tested outside the checkout
 #   make test-browser   what a person sees in JupyterLab, in a headless Chromium
+#   make test-asan test-leaks test-tsan soak   see docs/contributing.md
 #   make bench      measure against the standard library, print and save ratios
 # PYTHON=python3.13 picks another interpreter; each gets an environment of its own.
 
@@ -24,12 +25,12 @@ export PIP_PREFER_BINARY := 1
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test test-all test-freethreaded wheel-check test-browser browser-environment \
-	pytest conformance ctest tsan asan perturb fuzz faults stress stress-deaths lectures lab \
-	bench lint clean
+.PHONY: help test test-all test-freethreaded wheel-check test-browser \
+	browser-environment pytest conformance ctest tsan asan perturb fuzz faults stress \
+	stress-deaths lectures lab bench lint clean test-asan test-leaks test-tsan soak
 
 help:
-	@sed -n '1,10p' Makefile
+	@sed -n '1,13p' Makefile
 
 # An environment is made once a set of requirements; cfutures itself is
 # (re)built by every target that runs it, which costs a second when nothing changed.
@@ -80,6 +81,42 @@ test-freethreaded:
 
 wheel-check:
 	tests/wheel_check.sh $(PYTHON) $(PYTEST_ARGS)
+
+# ---- builds of other kinds ----
+
+# Each has an environment of its own, build/KIND-VERSION/venv, which takes cfutures from
+# build/KIND-VERSION/lib and everything else from the usual environment.
+CFLAGS_asan := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
+LDFLAGS_asan := -fsanitize=address,undefined
+CFLAGS_leaks := -O1 -g -UNDEBUG -DCF_COUNT_LIVE
+CFLAGS_tsan := -O1 -g -fno-omit-frame-pointer -fsanitize=thread
+LDFLAGS_tsan := -fsanitize=thread
+SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+
+build/%-$(TAG)/.made: $(VENV)/.test $(wildcard pyfutures/cfutures/*.py)
+	rm -rf $(@D)
+	CFUTURES_CFLAGS="$(CFLAGS_$*)" LDFLAGS="$(LDFLAGS_$*)" $(PY) -m pip install --quiet \
+		--no-deps --target $(@D)/lib \
+		-C--global-option=build -C--global-option=--build-base=$(@D) .
+	$(PY) -m venv --without-pip $(@D)/venv
+	printf '%s\n' "$(CURDIR)/$(@D)/lib" "$$($(PY) $(SITE_PACKAGES))" \
+		> "$$($(@D)/venv/bin/python $(SITE_PACKAGES))/$*.pth"
+	@touch $@
+
+# What reads the sources, builds, or starts a browser gains nothing by another build.
+ENGINE_TESTS := $(wildcard tests/test_*.py) $(addprefix tests/,stress isolated pool queue procs)
+
+# tests/leaks/asan.sh says how, and which tests are left out.
+test-asan: build/asan-$(TAG)/.made
+	CC="$(CC)" CFUTURES_CFLAGS="$(CFLAGS_asan)" sh tests/leaks/asan.sh $(<D) \
+		$(ENGINE_TESTS) $(PYTEST_ARGS)
+
+test-leaks: build/leaks-$(TAG)/.made
+	PYTHONPATH=tests/leaks $(<D)/venv/bin/python -m pytest --impl cfutures -p live_objects \
+		-p no:cacheprovider $(ENGINE_TESTS) $(PYTEST_ARGS)
+
+soak: $(VENV)/.test
+	$(PY) -m pytest --deep tests/leaks $(PYTEST_ARGS)
 
 # Its pictures are left in build/screenshots/.
 BROWSER ?= $(shell for name in chromium chromium-browser google-chrome; do \

@@ -71,6 +71,11 @@ def in_threads(functions):
         raise errors[0]
 
 
+def shared_scope(fixture_name, config):
+    """The scope of a pool that tests share: where live objects are counted they do not."""
+    return "function" if config.pluginmanager.has_plugin("live_objects") else "session"
+
+
 def eventually(condition, guard=GUARD):
     """Wait for something that offers no event to wait on; False if it never came."""
     end = time.monotonic() + guard

@@ -55,7 +55,7 @@ def make_pool(lib, kind, count, **options):
     return lib.Pool(count, context=multiprocessing.get_context(kind), **options)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=testkit.shared_scope)
 def shared(lib, kind):
     """One pool of 2 workers for all tests that leave it as they found it."""
     with make_pool(lib, kind, 2) as pool:

@@ -74,7 +74,7 @@ def procs(cf, context, door):
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=testkit.shared_scope)
 def shared(cf, context, tmp_path_factory):
     """One pool of 2 workers for all tests that leave it as they found it."""
     import proc_tasks as tasks

@@ -8,10 +8,10 @@ import threading
 import cfutures
 import proc_tasks as tasks
 import pytest
-from testkit import GUARD, PACKAGES, add, eventually, ours
+from testkit import GUARD, PACKAGES, add, eventually, ours, shared_scope
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope=shared_scope)
 def both(shared):
     """A process pool of the implementation under test and a thread pool of each."""
     with contextlib.ExitStack() as stack:

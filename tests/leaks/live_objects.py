@@ -1,0 +1,54 @@
+"""A pytest plugin: after each test as many objects of the engine are alive as before it.
+
+`make test-leaks` loads it, with a build of cfutures that counts (csrc/base/live.h).  A test
+must leave nothing of any kind when its fixtures are gone and garbage was collected; it is
+given some time, for threads that still end.  Pools that tests share are made anew for each
+of them (testkit.shared_scope).
+"""
+import gc
+import time
+
+import pytest
+
+# What is made once, at an import, is there before the first test.
+from cfutures import _core, _survey, pool, process, queue, thread  # noqa: F401
+
+#: Seconds for what other threads and processes still let go of.
+PATIENCE = 15
+BEFORE = pytest.StashKey[dict]()
+
+
+def pytest_configure():
+    if not hasattr(_core, "_live"):
+        raise pytest.UsageError("this cfutures does not count: see make test-leaks")
+    # Of these a few are kept for the next time.
+    _survey.outline(None)
+
+
+def left_over(before):
+    """The kinds of which there are more or fewer than `before`, and by how many."""
+    gc.collect()
+    return {kind: count - before[kind]
+            for kind, count in _core._live().items() if count != before[kind]}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item):
+    gc.collect()
+    item.stash[BEFORE] = _core._live()
+    return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item):
+    result = yield
+    # What fixtures gave the test; they have ended.
+    item.funcargs.clear()
+    end = time.monotonic() + PATIENCE
+    while left_over(item.stash[BEFORE]) and time.monotonic() < end:
+        time.sleep(0.01)
+    left = left_over(item.stash[BEFORE])
+    assert not left, f"alive after the test: {left}"
+    return result
+
+
