@@ -19,10 +19,9 @@ from typing import IO, Any
 import family
 from floors import BINARY
 from machine import Bystanders
-from registry import Case
+from registry import POOLS, Case
 
 HERE = Path(__file__).resolve().parent
-HANG = 150      # seconds after which a measurement counts as hung
 GRACE = 3       # seconds for helpers (a fork server) to end after the measured process
 DISTURBED = 10  # percent of the CPUs' time used by others during a measurement
 
@@ -33,7 +32,8 @@ class Settings:
     measured time; the implementations in the order they take turns; for each kind of row,
     the other libraries; the kinds of row that the second implementation cannot do; how
     many seconds in all to spend on waiting for others to be quiet, and on measuring
-    again."""
+    again; after how many seconds a measurement counts as hung; who takes part in the first
+    round only."""
 
     runs: int
     warm_up: float
@@ -42,6 +42,8 @@ class Settings:
     peers: dict[str, list[str]] = field(default_factory=dict)
     missing: dict[str, str] = field(default_factory=dict)
     patience: float = 0.0
+    hang: float = 150.0
+    once: tuple[str, ...] = ()
 
 
 @dataclass
@@ -68,8 +70,8 @@ def cpus_for(pin: str) -> list[int] | None:
 
 def implementations(case: Case, settings: Settings) -> list[str]:
     """Who takes turns in this case."""
-    if case.row.is_floor:
-        return ["floor"]
+    if case.row.sides != POOLS:
+        return list(case.row.sides)
     sides = settings.sides[:1] if case.row.kind in settings.missing else settings.sides
     return sides + (settings.peers.get(case.row.kind, []) if case.row.peers else [])
 
@@ -86,9 +88,11 @@ def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], 
     done = 0
     with compiled_floors():
         try:
-            for _ in range(settings.runs):
+            for turn in range(settings.runs):
                 for result in results:
                     for impl in implementations(result.case, settings):
+                        if turn > 0 and impl in settings.once:
+                            continue
                         done += 1
                         say(f"{done}/{total} {result.case.key} {impl}")
                         if impl not in result.skipped:
@@ -141,9 +145,9 @@ def _measure(result: Result, impl: str, settings: Settings) -> None:
     job = {"row": case.row.name, "params": dict(case.params), "impl": impl, "cpus": cpus,
            "warm_up": settings.warm_up, "enough": settings.enough}
     try:
-        status, output, errors = _run_child(json.dumps(job))
+        status, output, errors = _run_child(json.dumps(job), settings.hang)
     except Hung as why:
-        result.failures.append(f"{impl}: hung for {HANG} s")
+        result.failures.append(f"{impl}: hung for {settings.hang:g} s")
         result.skipped[impl] = "hung"
         print(f"\n{case.key} {impl} hung:\n{why}", file=sys.stderr)
         return
@@ -170,7 +174,7 @@ class LeftBehind(Exception):
     """A measurement left processes running."""
 
 
-def _run_child(job: str) -> tuple[int, str, str]:
+def _run_child(job: str, hang: float) -> tuple[int, str, str]:
     """Run child.py in a process group of its own; its status, output and errors.
 
     Files, not pipes: a worker that outlives the child would hold a pipe open. No process
@@ -181,7 +185,7 @@ def _run_child(job: str) -> tuple[int, str, str]:
             [sys.executable, "-X", "faulthandler", str(HERE / "child.py"), job],
             stdin=subprocess.DEVNULL, stdout=output, stderr=errors, start_new_session=True)
         try:
-            child.wait(HANG)
+            child.wait(hang)
             if not _group_ends(child.pid):
                 raise LeftBehind("left processes behind")
         except subprocess.TimeoutExpired:

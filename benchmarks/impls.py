@@ -9,6 +9,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import peers
 import pool_impls
 import proc_impls
 import queue_impls
@@ -109,6 +110,8 @@ def load(name: str, kind: str) -> SimpleNamespace:
 
     NotInstalled says why it cannot be had.
     """
+    if kind in peers.COLUMNS:
+        return peers.load(name, kind)
     loaders = {"threads": LOADERS, "processes": proc_impls.LOADERS,
                "pool": pool_impls.LOADERS, "queue": queue_impls.LOADERS}[kind]
     return loaders[name]()

@@ -28,7 +28,8 @@ class Sample:
 
     `value` is in the row's unit. `wall` and `cpu` are microseconds per item, of
     the clock and of all processes (all their threads); None where they say nothing.
-    `items` counts what was measured, `extra` has further figures by name.
+    `items` counts what was measured, `extra` has further figures by name; `note` says
+    what a figure alone does not.
     """
 
     value: float
@@ -36,6 +37,7 @@ class Sample:
     cpu: float | None = None
     items: int = 0
     extra: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -13,6 +13,7 @@ from typing import Any
 
 POOLS = ("std", "cfutures")
 FLOOR = ("floor",)
+APART = ("peers", "peer-threads")   # kinds that are measured by run_peers.py only
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,9 +23,9 @@ class Row:
     `cases` and `quick` are the parameter sets of a full and of a quick run; `pins`
     the CPU pinnings that say something about it. `unit` is printed; `better` says
     which direction is good: "less" or "more". `sides` are the implementations it
-    compares, or FLOOR for a figure that no implementation can go below. `peers`
+    compares, if not both; FLOOR for a figure that no implementation can go below. `peers`
     rows also make sense for other libraries' pools. `kind` is "threads", "processes",
-    "pool" or "queue".
+    "pool", "queue", or "peers" or "peer-threads", about pools behind the names of peers/.
     """
 
     run: Callable[..., Any]
@@ -99,6 +100,16 @@ def queue_row(**options: Any) -> Callable[..., Any]:
     return row(**{"kind": "queue", "peers": True, **options})
 
 
+def peer_row(**options: Any) -> Callable[..., Any]:
+    """Register a row about many libraries' pools of processes."""
+    return row(**{"kind": "peers", "peers": True, **options})
+
+
+def peer_thread_row(**options: Any) -> Callable[..., Any]:
+    """Register a row about many libraries' pools of threads."""
+    return row(**{"kind": "peer-threads", "peers": True, **options})
+
+
 def proc_floor(**options: Any) -> Callable[..., Any]:
     """Register a floor of process pools."""
     return row(**{"kind": "processes", "sides": FLOOR, **options})
@@ -113,7 +124,7 @@ def load_rows() -> dict[str, Row]:
 
 
 def select(pattern: str | None, *, quick: bool, pin: str, only: str | None) -> list[Case]:
-    """The cases of a run; `only` is a kind of row, None for both.
+    """The cases of a run; `only` is a kind of row, None for all but those APART.
 
     `pattern` is a shell pattern or a plain part of the name, several separated by
     commas, matched against "thr_burst workers=1 n=20000"; None is everything.
@@ -124,8 +135,8 @@ def select(pattern: str | None, *, quick: bool, pin: str, only: str | None) -> l
         for params in one.quick if quick else one.cases:
             for each_pin in one.quick_pins if quick and pin == "all" else one.pins:
                 case = Case(one, tuple(params.items()), each_pin)
-                if (pin in ("all", each_pin) and only in (None, one.kind)
-                        and _matches(case, pattern)):
+                wanted = one.kind == only if only else one.kind not in APART
+                if pin in ("all", each_pin) and wanted and _matches(case, pattern):
                     chosen.append(case)
     return chosen
 

@@ -2,5 +2,5 @@
 from rows import (  # noqa: F401  # isort: skip
     burst, pingpong, trickle, waiting, memory, parallel, lifetime,
     proc_small, proc_cell, proc_big, proc_frames, proc_grain, proc_life, proc_mem,
-    pool, queue,
+    pool, queue, peer_small, peer_work, peer_arrays, peer_life,
 )

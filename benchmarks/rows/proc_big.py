@@ -18,7 +18,8 @@ from rows.tasks import echo
 STAMPS = 2      # different payloads taken in turn, so that no stale one can pass
 LEAST = 5       # transfers timed, however long they take
 POOLS = 3       # fresh pools of which the first transfer is timed
-UNITS = {"K": 1 << 10, "M": 10**6}      # 64K is 64 KiB; 8M and 80M are megabytes
+# 64K is 64 KiB; 8M and 80M are megabytes, 8Mi are mebibytes.
+UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "K": 1 << 10, "M": 10**6}
 
 WARM = [{"what": what, "way": way, "size": size} for what in ("bytes", "array")
         for way in ("argument", "result", "both") for size in ("64K", "8M", "80M")]
@@ -125,7 +126,8 @@ def _check_all(pool: Any, way: str, transfer: Callable[[int], Any],
 
 def size_of(size: str) -> int:
     """Bytes: "64K" is 64 KiB, "8M" is 8,000,000 bytes."""
-    return int(size[:-1]) * UNITS[size[-1]]
+    number = size.rstrip("KMi")
+    return int(number) * UNITS[size[len(number):]]
 
 
 @functools.cache

@@ -93,7 +93,7 @@ def take_a_cpu(queue: Any) -> None:
 
 def _against_ideal(meter: Meter, us: int,
                    together: Callable[[int, int], list[int]]) -> Sample:
-    steps = _steps_for(us)
+    steps = steps_for(us)
     n = max(2, min(MOST, int(ROUND * 1e6 / us)) // 2 * 2)
     right = [count(steps)] * n
     meter.warm_up(functools.partial(together, max(2, n // 10)), steps)
@@ -113,7 +113,7 @@ def _against_ideal(meter: Meter, us: int,
                   items=done, extra={"task": alone / done * 1e6, "per task": both / done * 1e6})
 
 
-def _steps_for(us: int) -> int:
+def steps_for(us: int) -> int:
     """How many steps make a task of so many microseconds on this machine, now."""
     trial = 20_000
     best = min(_serial(1, trial) for _ in range(20))

@@ -1,0 +1,91 @@
+"""What the rows ask of a library's pool, and what of it most libraries share."""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import BrokenExecutor
+from typing import Any
+
+CHUNK = 1000    # items a chunk, where the documentation advises chunks and gives no number
+
+
+class Pool:
+    """A pool of so many workers, started with the library's own default start method.
+
+    `each` hands over every item as a task of its own, then takes all results, in order.
+    `map` does what the documentation advises for very many short calls, in order.
+    `one` is a single call that is waited for.
+    `outcomes` is `each` for tasks of which one kills its worker: it returns the results
+    that came, by index, and leaves a pool that works; `note` then says what it took.
+    `close` ends the workers and waits for them.
+    """
+
+    note = ""
+
+    def __init__(self, workers: int) -> None:
+        raise NotImplementedError
+
+    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        raise NotImplementedError
+
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        raise NotImplementedError
+
+    def one(self, fn: Callable[..., Any], *args: Any) -> Any:
+        raise NotImplementedError
+
+    def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class ExecutorPool(Pool):
+    """A pool that is a concurrent.futures.Executor: `start` makes it."""
+
+    chunks: dict[str, int] = {"chunksize": CHUNK}
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.executor = self.start()
+
+    def start(self) -> Any:
+        raise NotImplementedError
+
+    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        submit = self.executor.submit
+        futures = [submit(fn, item) for item in items]
+        return [future.result() for future in futures]
+
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return list(self.executor.map(fn, items, **self.chunks))
+
+    def one(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return self.executor.submit(fn, *args).result()
+
+    def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
+        """A pool that breaks is made anew, as it has to be."""
+        futures = []
+        for item in items:
+            try:
+                futures.append(self.executor.submit(fn, item))
+            except BrokenExecutor:      # it broke while we were still submitting
+                break
+        came = {i: future.result() for i, future in enumerate(futures)
+                if future.exception() is None}
+        try:
+            self.executor.submit(int).result()
+        except BrokenExecutor:
+            self.executor.shutdown()
+            self.executor = self.start()
+            self.note = "the pool broke and was made anew"
+        return came
+
+    def close(self) -> None:
+        self.executor.shutdown()
