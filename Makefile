@@ -3,11 +3,13 @@
 #   make lab        open them in JupyterLab
 #   make test       build, then run every test
 #   make test-all   the Python tests on each of PYTHONS="python3.11 ...", then one table
-#   make test-freethreaded   on a CPython without a GIL, built in ~/.cache if need be
-#   make wheel-check   a wheel: built, looked at, installed, tested outside the checkout
+#   make test-freethreaded  on a CPython without a GIL, built in ~/.cache if need be
+#   make wheel-check  a wheel: built, looked at, installed, tested outside the checkout
 #   make test-browser   what a person sees in JupyterLab, in a headless Chromium
 #   make test-asan test-leaks test-tsan soak   see docs/contributing.md
 #   make bench      measure against the standard library, print and save ratios
+#   make bench-peers   the same work on other libraries; writes tables and plots into docs/
+#   make instructions  instructions a task, counted by valgrind
 # PYTHON=python3.13 picks another interpreter; each gets an environment of its own.
 
 PYTHON ?= python3
@@ -25,9 +27,9 @@ export PIP_PREFER_BINARY := 1
 comma := ,
 TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
 
-.PHONY: help test test-all test-freethreaded wheel-check test-browser \
-	browser-environment pytest conformance ctest tsan asan perturb fuzz faults stress \
-	stress-deaths lectures lab bench lint clean test-asan test-leaks test-tsan soak
+.PHONY: help test test-all test-freethreaded wheel-check test-browser browser-environment \
+	test-asan test-leaks test-tsan soak pytest conformance ctest tsan asan perturb fuzz faults \
+	stress stress-deaths lectures lab bench bench-peers instructions lint clean
 
 help:
 	@sed -n '1,13p' Makefile
@@ -159,6 +161,23 @@ lab: $(VENV)/.lab
 
 bench: $(VENV)/.bench
 	$(PY) benchmarks/run.py $(BENCH_ARGS)
+
+# The other libraries in the versions that are pinned; one that this interpreter cannot have
+# is left out, and its column says so.  PEERS_ARGS: --quick, --without ray, ...
+PEERS := benchmarks/peers/requirements.txt
+$(VENV)/.peers: $(VENV)/.bench $(PEERS)
+	$(PY) -m pip install --quiet -e '.[bench,plots]'
+	@grep -v '^#' $(PEERS) | while read -r peer; do \
+		$(PY) -m pip install --quiet --only-binary :all: "$$peer" \
+			|| echo "make bench-peers: without $$peer" >&2; \
+	done
+	@touch $@
+
+bench-peers: $(VENV)/.peers
+	$(PY) benchmarks/run_peers.py --page $(PEERS_ARGS)
+
+instructions: $(VENV)/.bench
+	$(PY) benchmarks/instructions.py $(INSTRUCTIONS_ARGS)
 
 lint: $(VENV)/.lint
 	$(VENV)/bin/ruff check .
