@@ -136,40 +136,23 @@ cf_board_found(cf_board *board, uint32_t number)
     }
 }
 
-/* cf_spin_until() for a tail that changes. */
+typedef struct {
+    const cf_board *board;
+    uint64_t tail;
+} moment;
+
+static bool
+was_pushed_since(void *arg)
+{
+    const moment *then = arg;
+    return cf_load_acquire(&then->board->shared->tail) != then->tail;
+}
+
 static bool
 spin_until_pushed(cf_board *board)
 {
-    /* A yield to another thread, rather than to nobody, takes longer than this (ns). */
-    const int64_t switch_time = 800;
-    cf_spin *spin = &board->spin;
-    uint64_t tail = cf_load_acquire(&board->shared->tail);
-    if (cf_board_length(board) != 0) {
-        return true;
-    }
-    int32_t looks = cf_load_relaxed(&spin->looks);
-    int64_t end = 0, yielded = 0;
-    for (;;) {
-        for (int32_t i = 0; i < looks; i++) {
-            if (cf_load_acquire(&board->shared->tail) != tail) {
-                bool shared_cpu = i == 0 && yielded != 0
-                    && cf_now() - yielded > switch_time;
-                cf_store_relaxed(&spin->looks, shared_cpu ? CF_LOOKS_MIN
-                                               : looks < CF_LOOKS_MAX ? 2 * looks
-                                                                      : CF_LOOKS_MAX);
-                return true;
-            }
-            cf_relax();
-        }
-        yielded = cf_now();
-        if (end == 0) {
-            end = yielded + cf_load_relaxed(&spin->limit);
-        }
-        if (yielded >= end) {
-            return false;
-        }
-        cf_yield();
-    }
+    moment now = {board, cf_load_acquire(&board->shared->tail)};
+    return cf_board_length(board) != 0 || cf_spin_look(&board->spin, was_pushed_since, &now);
 }
 
 static bool

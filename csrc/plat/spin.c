@@ -10,6 +10,11 @@
 /* A yield to another thread, rather than to nobody, takes longer than this (ns). */
 #define SWITCH_TIME 800
 
+/* A yield to somebody who computes takes longer than this (ns), which is less than a time
+   slice; for how many times as long there are no more then. */
+#define LOST_TIME 500000
+#define REST 20
+
 static void
 learn_looks(cf_spin *spin, int32_t looks, bool after_switch)
 {
@@ -17,6 +22,14 @@ learn_looks(cf_spin *spin, int32_t looks, bool after_switch)
                 : looks < CF_LOOKS_MAX ? 2 * looks : CF_LOOKS_MAX;
     if (now != looks) {
         cf_store_relaxed(&spin->looks, now);
+    }
+}
+
+static void
+learn_lost(cf_spin *spin, int64_t now, int64_t lost)
+{
+    if (lost > LOST_TIME) {
+        cf_store_relaxed(&spin->resume, now + REST * lost);
     }
 }
 
@@ -29,20 +42,32 @@ spin_while_not(cf_spin *spin, bool (*look)(void *arg), void *arg)
     for (;;) {
         for (int32_t i = 0; i < looks; i++) {
             if (look(arg)) {
-                if (i > 0 || yielded != 0) {
-                    learn_looks(spin, looks, i == 0 && cf_now() - yielded > SWITCH_TIME);
+                if (yielded != 0) {
+                    int64_t now = cf_now();
+                    learn_looks(spin, looks, i == 0 && now - yielded > SWITCH_TIME);
+                    learn_lost(spin, now, now - yielded);
+                }
+                else if (i > 0) {
+                    learn_looks(spin, looks, false);
                 }
                 return true;
             }
             cf_relax();
         }
-        yielded = cf_now();
+        int64_t now = cf_now();
         if (end == 0) {
-            end = yielded + cf_load_relaxed(&spin->limit);
+            end = now + cf_load_relaxed(&spin->limit);
+            if (now < cf_load_relaxed(&spin->resume)) {
+                return false;
+            }
         }
-        if (yielded >= end) {
+        else {
+            learn_lost(spin, now, now - yielded);
+        }
+        if (now >= end) {
             return false;
         }
+        yielded = now;
         cf_yield();
     }
 }

@@ -16,16 +16,21 @@
    plain spin keeps the other side from doing what is waited for.  There it should
    yield soon; where the sides have a CPU each a yield only makes the waiter late.  So
    it also learns how often to look in between: a yield that took long, and after which
-   the wait was over, means that they share one. */
+   the wait was over, means that they share one.
+
+   A yield to a stranger that computes lasts as long as the system lets that one run,
+   milliseconds, whatever the limit says.  Asleep the waiter would be woken at once.  So
+   after such a yield nobody spins for a while: yields lose a twentieth of the time. */
 
 typedef struct {
     /* Hints: any thread may write them, a lost update does not matter. */
     _Atomic int32_t limit;      /* nanoseconds to spin before sleeping */
     _Atomic int32_t looks;      /* between two yields */
+    _Atomic int64_t resume;     /* cf_now() from which on yields are tried again */
 } cf_spin;
 
 #define CF_SPIN_MAX 100000          /* ns; about two wake-ups of a sleeper */
-#define CF_SPIN_INIT {50000, CF_LOOKS_MIN}
+#define CF_SPIN_INIT {50000, CF_LOOKS_MIN, 0}
 #define CF_LOOKS_MIN 8
 #define CF_LOOKS_MAX 128
 

@@ -21,7 +21,7 @@
 static cf_word gil_owner = GIL_FREE;
 
 /* Its limit (ns) is never adapted: what is late is not coming. */
-static cf_spin hand_over_spin = {10000, CF_LOOKS_MIN};
+static cf_spin hand_over_spin = {10000, CF_LOOKS_MIN, 0};
 
 static uint32_t
 owner_word(PyThreadState *ts)

@@ -164,7 +164,7 @@ begin_process(pool *p, uint32_t number, int32_t limit, bool traced)
         if (getppid() != parent) {
             _exit(3);
         }
-        p->board.spin = (cf_spin){limit, CF_LOOKS_MIN};
+        p->board.spin = (cf_spin){limit, CF_LOOKS_MIN, 0};
         if (traced) {
             if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) != 0) {
                 _exit(2);

@@ -306,7 +306,7 @@ static void
 end_burst(producer *x, prng *r, const uint32_t *slots, uint64_t first, uint32_t size)
 {
     pool *p = x->pool;
-    cf_spin spin = {prng_below(r, 2) ? 50000 : 0, CF_LOOKS_MIN};
+    cf_spin spin = {prng_below(r, 2) ? 50000 : 0, CF_LOOKS_MIN, 0};
     if (prng_below(r, 4) != 0) {
         /* The next burst comes just when the workers give up, or a little later. */
         uint32_t last = slots[size - 1];
@@ -647,7 +647,7 @@ await_each(void *arg)
     prng r = prng_new();
     for (int i = 0; i < x->count; i++) {
         pthread_barrier_wait(x->barrier);
-        cf_spin spin = {limits[prng_below(&r, 4)], CF_LOOKS_MIN};
+        cf_spin spin = {limits[prng_below(&r, 4)], CF_LOOKS_MIN, 0};
         prng_dawdle(&r);
         await(x->pool, cf_load_relaxed(x->slot), prng_below(&r, 2) ? &spin : NULL);
         pthread_barrier_wait(x->barrier);

@@ -1,5 +1,7 @@
 /* plat/spin.h: how the spin adapts, and the lock. */
+#define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 
 #include "check.h"
 #include "plat/clock.h"
@@ -64,6 +66,75 @@ a_change_ends_the_spin(void)
         CHECK(cf_spin_until(&spin, &word, 1));
         join(thread);
     }
+}
+
+static void
+nobody_spins_while_yields_are_too_dear(void)
+{
+    cf_spin spin = spin_of(INT32_MAX);
+    cf_word word = 0;
+    int64_t begun = cf_now();
+    cf_store_relaxed(&spin.resume, begun + 3600ll * 1000 * MS);
+    CHECK(!cf_spin_until(&spin, &word, 1));
+    CHECK(cf_now() - begun < 1000 * MS);    /* the limit says two seconds */
+    word = 1;
+    CHECK(cf_spin_until(&spin, &word, 1));
+    word = 0;
+    spin = spin_of(5 * MS);
+    cf_store_relaxed(&spin.resume, begun);
+    CHECK(!cf_spin_until(&spin, &word, 1));
+    CHECK(cf_now() - begun >= 5 * MS);
+}
+
+static cf_word hog_ends;
+
+static void
+stay_on_one_cpu(void)
+{
+    cpu_set_t set;
+    CHECK(sched_getaffinity(0, sizeof set, &set) == 0);
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &set)) {
+        cpu++;
+    }
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
+}
+
+static void *
+compute_on_one_cpu(void *arg)
+{
+    (void)arg;
+    stay_on_one_cpu();
+    while (cf_load_relaxed(&hog_ends) == 0) {
+    }
+    return NULL;
+}
+
+static void *
+spin_beside_it(void *arg)
+{
+    cf_spin *spin = arg;
+    cf_word word = 0;
+    stay_on_one_cpu();
+    while (cf_load_relaxed(&spin->resume) == 0) {
+        CHECK(!cf_spin_until(spin, &word, 1));
+    }
+    return NULL;
+}
+
+/* Hangs if the spin never finds out. */
+static void
+a_yield_to_somebody_who_computes_is_too_dear(void)
+{
+    cf_spin spin = spin_of(CF_SPIN_MAX);
+    cf_store_relaxed(&hog_ends, 0);
+    pthread_t hog = start(compute_on_one_cpu, NULL);
+    join(start(spin_beside_it, &spin));
+    cf_store_relaxed(&hog_ends, 1);
+    join(hog);
+    CHECK(cf_load_relaxed(&spin.resume) > cf_now() - 60000ll * MS);
 }
 
 /* Learn from a wait of that length, and some microseconds more: if this thread lost its
@@ -158,6 +229,8 @@ main(void)
     RUN(other_bits_do_not_end_it);
     RUN(it_spins_as_long_as_the_limit_says);
     RUN(a_change_ends_the_spin);
+    RUN(nobody_spins_while_yields_are_too_dear);
+    RUN(a_yield_to_somebody_who_computes_is_too_dear);
     RUN(long_waits_end_spinning_and_short_ones_bring_it_back);
     RUN(the_limit_is_twice_the_wait_and_never_above_the_maximum);
     RUN(the_lock_excludes);
