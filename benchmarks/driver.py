@@ -33,7 +33,7 @@ class Settings:
     the other libraries; the kinds of row that the second implementation cannot do; how
     many seconds in all to spend on waiting for others to be quiet, and on measuring
     again; after how many seconds a measurement counts as hung; who takes part in the first
-    round only."""
+    round only; for how many seconds rounds after the first go on."""
 
     runs: int
     warm_up: float
@@ -44,6 +44,7 @@ class Settings:
     patience: float = 0.0
     hang: float = 150.0
     once: tuple[str, ...] = ()
+    seconds: float = float("inf")
 
 
 @dataclass
@@ -84,6 +85,7 @@ def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], 
     the second value is false then.
     """
     results = [Result(case) for case in cases]
+    until = time.monotonic() + settings.seconds
     total = settings.runs * sum(len(implementations(case, settings)) for case in cases)
     done = 0
     with compiled_floors():
@@ -91,7 +93,8 @@ def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], 
             for turn in range(settings.runs):
                 for result in results:
                     for impl in implementations(result.case, settings):
-                        if turn > 0 and impl in settings.once:
+                        if turn > 0 and (impl in settings.once
+                                         or time.monotonic() > until):
                             continue
                         done += 1
                         say(f"{done}/{total} {result.case.key} {impl}")

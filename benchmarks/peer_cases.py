@@ -39,13 +39,12 @@ FLOORS: list[tuple[str, dict[str, Any], str]] = [
 ]
 
 
-def select(quick: bool) -> list[Case]:
-    """All cases of a run, in the order of the page."""
+def compared(quick: bool) -> list[Case]:
+    """The cases of all libraries, and the floors."""
     rows = registry.load_rows()
     cases = [case for kind in registry.APART
              for case in registry.select(None, quick=quick, pin="none", only=kind)]
-    cases += [_case(rows[name], params, pin) for name, params, pin in FLOORS]
-    return cases + scaling(quick)
+    return cases + [_case(rows[name], params, pin) for name, params, pin in FLOORS]
 
 
 def scaling(quick: bool) -> list[Case]:

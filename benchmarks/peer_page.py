@@ -123,7 +123,8 @@ Measured {facts['date'][:10]} on {facts['cpus']} CPUs ({facts['cpu']}\
 {', a shared virtual machine' if facts['hypervisor'] else ''}), Linux \
 {facts['kernel'].split('-')[0]}, CPython {facts['python']}, by `make bench-peers`: each \
 library does the same work in a fresh process, in turn with the others; medians of \
-{saved['settings']['runs']} processes, of one for Dask and Ray, which take seconds to begin. \
+{_processes_each(saved)} processes each, of one for Dask and Ray, which take seconds to begin, \
+and for how the cost grows. \
 Others used {_others(saved):.0f} % of the CPUs meanwhile.
 """
     yield from _table(["", "version", "how it is used"], [
@@ -131,6 +132,13 @@ Others used {_others(saved):.0f} % of the CPUs meanwhile.
          one.get("advice") or f"not installed: {one['missing']}"]
         for name, one in saved["peers"]["peers"].items()])
     yield ""
+
+
+def _processes_each(saved: Found) -> str:
+    """How many processes the figures of cfutures beside others are of: "3", or "2 to 3"."""
+    counts = {len(row["samples"]["cfutures"]) for row in saved["rows"]
+              if row["row"].startswith("peer_") and "cfutures" in row["samples"]}
+    return " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
 
 
 def _others(saved: Found) -> float:
@@ -183,7 +191,7 @@ def _cell(row: Found, name: str, notes: dict[str, int], best: float | None) -> s
         failed = [why.partition(": ")[2] for why in row["failures"]
                   if why.startswith(f"{name}:")]
         why = row["skipped"].get(name) or "; ".join(failed[:1]) or "not measured in this run"
-        return f"no [{_note(f'{name}: {why}', notes)}]"
+        return f"no [{_note(why, notes)}]"
     shown = number(value)
     if value == best:
         shown = f"**{shown}**"
@@ -193,11 +201,12 @@ def _cell(row: Found, name: str, notes: dict[str, int], best: float | None) -> s
         middle = sorted(one["extra"][extra] for one in samples)[len(samples) // 2]
         shown += f" ({middle:.0f})"
     said = {one["note"] for one in samples} - {""}
-    return shown + "".join(f" [{_note(f'{name}: {text}', notes)}]" for text in sorted(said))
+    return shown + "".join(f" [{_note(text, notes)}]" for text in sorted(said))
 
 
 def _note(text: str, notes: dict[str, int]) -> int:
-    return notes.setdefault(" ".join(text.split()).replace("|", "/")[:160], len(notes) + 1)
+    text = " ".join(text.split()).replace("|", "/").replace("<", "&lt;")[:200]
+    return notes.setdefault(text, len(notes) + 1)
 
 
 def _floors(saved: Found) -> Iterator[str]:

@@ -53,6 +53,8 @@ def bars(saved: dict[str, Any], target: Path) -> None:
         for row in rows_of(saved, name, params)[:1]:
             names = [each for each in saved["peers"]["peers"] if each in row["median"]]
             values = [row["median"][each] for each in names]
+            if not values:
+                continue    # nobody could
             axes.barh(names, values, 0.7,
                       color=[OURS if each == "cfutures" else THEIRS for each in names])
             for place, value in enumerate(values):
@@ -60,6 +62,7 @@ def bars(saved: dict[str, Any], target: Path) -> None:
             axes.set_xscale("log")
             axes.set_xlim(min(values) / 3, max(values) * 4)
             axes.invert_yaxis()
+            axes.minorticks_off()
             axes.set_title(f"{title.format(**row['params'])}, {unit}")
     _save(figure, saved, target, "less is better; the axes are logarithmic")
 
@@ -83,8 +86,10 @@ def curves(saved: dict[str, Any], target: Path) -> None:
         axes.set_ylim(bottom / 1.5, top * 6)        # room for the legend
         axes.set_title(f"{title}: {unit}")
         axes.set_xlabel(label)
+        axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, ncols=2, fontsize=7, loc="upper left")
+        if axes.lines:
+            axes.legend(frameon=False, ncols=2, fontsize=7, loc="upper left")
     _save(figure, saved, target, "less is better; all axes are logarithmic")
 
 

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ import summary
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 SLOW = ("dask", "ray")      # take seconds to begin: a single process for each of their figures
-HANG = 60
+HANG = 120
 
 
 def options(argv: list[str] | None = None) -> argparse.Namespace:
@@ -32,6 +33,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--quick", action="store_true", help="one process a figure, smaller sizes")
     add("--runs", type=int, metavar="N", help="processes a figure (default 3; quick 1)")
+    add("--minutes", type=float, default=8, metavar="M",
+        help="how long to go on with a second and third process for each figure (default 8)")
     add("--without", metavar="NAMES", default="",
         help='libraries to leave out, by commas: "ray,dask"')
     add("--rows", metavar="TEXT", help="only rows whose name and parameters contain this")
@@ -44,21 +47,26 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 1 for a wrong result or crash of ours, 2 with nothing to run."""
     chosen = options(argv)
-    cases = [case for case in peer_cases.select(chosen.quick)
-             if not chosen.rows or chosen.rows in case.key]
-    if not cases:
+    compared, growing = ([case for case in cases if not chosen.rows or chosen.rows in case.key]
+                         for cases in (peer_cases.compared(chosen.quick),
+                                       peer_cases.scaling(chosen.quick)))
+    if not compared + growing:
         print("no row matches", file=sys.stderr)
         return 2
     without = {*chosen.without.split(","), *peer_cases.SIDES}
     settings = driver.Settings(
         runs=chosen.runs or (1 if chosen.quick else 3), warm_up=0.1, enough=0.1,
-        sides=list(peer_cases.SIDES), hang=HANG, once=SLOW,
+        sides=list(peer_cases.SIDES), hang=HANG, once=SLOW, seconds=chosen.minutes * 60,
         peers={kind: [name for name in names if name not in without]
                for kind, names in peers.COLUMNS.items()})
     facts = machine.facts()
     bystanders, started = machine.Bystanders(), time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # keeps what there is, too
-    results, complete = driver.run(cases, settings, run.progress)
+    results, complete = driver.run(compared, settings, run.progress)
+    if complete:
+        # Once: that a curve is smooth shows that its points are right.
+        grown, complete = driver.run(growing, replace(settings, runs=1), run.progress)
+        results += grown
     run.progress("")
     facts["seconds"] = time.monotonic() - started
     facts["loadavg_end"] = os.getloadavg()

@@ -62,7 +62,7 @@ def peer_closure(lib: SimpleNamespace, meter: Meter, *, n: int) -> Sample:
         try:
             pool.each(closure, items[:1])
         except (pickle.PicklingError, AttributeError) as why:
-            raise Skip(f"cannot: {why}") from why
+            raise Skip(str(why)) from why
         return meter.per_item(lambda some: pool.each(closure, some), items,
                               lambda got: got == items)
 
