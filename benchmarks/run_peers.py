@@ -37,7 +37,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
         help="how long to go on with a second and third process for each figure (default 8)")
     add("--without", metavar="NAMES", default="",
         help='libraries to leave out, by commas: "ray,dask"')
-    add("--rows", metavar="TEXT", help="only rows whose name and parameters contain this")
+    add("--rows", metavar="TEXTS",
+        help="only rows whose name and parameters contain one of these, by commas")
     add("--json", type=Path, metavar="PATH", help="where to save (default benchmarks/results/)")
     add("--page", action="store_true", help="write the tables and pictures into docs/")
     add("--no-instructions", action="store_true", help="do not count them with valgrind")
@@ -47,7 +48,8 @@ def options(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Returns the exit status: 1 for a wrong result or crash of ours, 2 with nothing to run."""
     chosen = options(argv)
-    compared, growing = ([case for case in cases if not chosen.rows or chosen.rows in case.key]
+    texts = chosen.rows.split(",") if chosen.rows else [""]
+    compared, growing = ([case for case in cases if any(text in case.key for text in texts)]
                          for cases in (peer_cases.compared(chosen.quick),
                                        peer_cases.scaling(chosen.quick)))
     if not compared + growing:
