@@ -1,17 +1,20 @@
-"""Work that lets go of the GIL: is it really done on both CPUs?"""
+"""Work that lets go of the GIL, or has none to let go of: is it really done on both CPUs?"""
 from __future__ import annotations
 
 import hashlib
 import os
+import sysconfig
 import threading
 import time
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from meter import Meter, Sample, Skip, verify
 from registry import FLOOR, row
 
 DISTINCT = 8    # different blocks; more would measure the memory, not the pool
+FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 KIB = [{"kib": 4}, {"kib": 64}, {"kib": 512}]
 
 
@@ -31,7 +34,32 @@ def thr_parallel(lib: SimpleNamespace, meter: Meter, *, kib: int) -> Sample:
             futures = [submit(digest, block) for block in blocks]
             return [future.result() for future in futures]
 
-        return speed_up(meter, together, kib)
+        return speed_up_of_digests(meter, together, kib)
+
+
+@row(cases=[{"loops": 100}, {"loops": 10_000}], quick=[{"loops": 10_000}], unit="x serial",
+     better="more", pins=("none", "2"))
+def thr_parallel_python(lib: SimpleNamespace, meter: Meter, *, loops: int) -> Sample:
+    """Tasks that are loops in Python, without a GIL: as thr_parallel otherwise.
+
+    A hundred rounds of the loop are some microseconds, which a task's own cost can be seen
+    against; ten thousand show how far the interpreter itself lets threads go side by side.
+    """
+    if not FREE_THREADED:
+        raise Skip("with a GIL, Python code of two threads takes turns")
+    items = list(range(max(64, 200_000 // loops)))
+    with lib.ThreadPoolExecutor(2) as pool:
+        submit = pool.submit
+
+        def together(numbers: list[int]) -> list[int]:
+            futures = [submit(add_up, number, loops) for number in numbers]
+            return [future.result() for future in futures]
+
+        def alone(numbers: list[int]) -> list[int]:
+            return [add_up(number, loops) for number in numbers]
+
+        return speed_up(meter, together, alone, items, items[:16],
+                        [number * loops + loops * (loops - 1) // 2 for number in items])
 
 
 @row(cases=KIB, quick=[{"kib": 64}], unit="x serial", better="more", pins=("none", "2"),
@@ -50,7 +78,7 @@ def floor_parallel(lib: SimpleNamespace, meter: Meter, *, kib: int) -> Sample:
         helper.join()
         return first + second
 
-    return speed_up(meter, together, kib)
+    return speed_up_of_digests(meter, together, kib)
 
 
 def digest(block: bytes) -> bytes:
@@ -58,30 +86,48 @@ def digest(block: bytes) -> bytes:
     return hashlib.sha256(block).digest()
 
 
-def speed_up(meter: Meter, together: Callable[[list[bytes]], list[bytes]],
-             kib: int) -> Sample:
-    """Time the serial loop and `together` in turn over the same blocks."""
-    if (os.cpu_count() or 1) < 2:
-        raise Skip("one CPU")
+def add_up(start: int, loops: int) -> int:
+    """The task in Python: a sum in a loop."""
+    total = 0
+    for number in range(start, start + loops):
+        total += number
+    return total
+
+
+def speed_up_of_digests(meter: Meter, together: Callable[[list[bytes]], list[bytes]],
+                        kib: int) -> Sample:
+    """speed_up() for the digests of about 64 MiB."""
     different = [os.urandom(kib << 10) for _ in range(DISTINCT)]
     expected = [digest(block) for block in different]
-    count = max(64, (64 << 10) // kib // DISTINCT * DISTINCT)   # about 64 MiB
+    count = max(64, (64 << 10) // kib // DISTINCT * DISTINCT)
     blocks = different * (count // DISTINCT)
-    right = expected * (count // DISTINCT)
-    meter.warm_up(together, blocks[:max(16, 2048 // kib)])
+    return speed_up(meter, together, lambda blocks: [digest(block) for block in blocks],
+                    blocks, blocks[:max(16, 2048 // kib)], expected * (count // DISTINCT))
+
+
+def speed_up(meter: Meter, together: Callable[[list[Any]], list[Any]],
+             alone: Callable[[list[Any]], list[Any]], items: list[Any], some: list[Any],
+             right: list[Any]) -> Sample:
+    """Time the serial `alone` and `together` in turn over the same items.
+
+    `some` items are for warming up, `right` is what both must return for all.
+    """
+    if (os.cpu_count() or 1) < 2:
+        raise Skip("one CPU")
+    meter.warm_up(together, some)
     serial = parallel = cpu = 0.0
     rounds = 0
     while parallel < meter.enough:
         start = time.perf_counter()
-        alone = [digest(block) for block in blocks]
+        one_by_one = alone(items)
         middle, cpu_middle = time.perf_counter(), time.process_time()
-        got = together(blocks)
+        got = together(items)
         end, cpu_end = time.perf_counter(), time.process_time()
-        verify(alone == right and got == right, "wrong digest")
+        verify(one_by_one == right and got == right, "wrong result")
         serial += middle - start
         parallel += end - middle
         cpu += cpu_end - cpu_middle
         rounds += 1
-    n = rounds * len(blocks)
+    n = rounds * len(items)
     return Sample(value=serial / parallel, wall=parallel / n * 1e6, cpu=cpu / n * 1e6,
                   items=n, extra={"serial": serial / n * 1e6, "parallel": parallel / n * 1e6})
