@@ -16,6 +16,8 @@ keys=/usr/share/keyrings/debian-archive-keyring.gpg
 cache=${CFUTURES_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/cfutures}
 prefix=$cache/cpython-${version}t
 python=$prefix/bin/python${version}t
+# A make that called this one was told things that CPython's Makefile would believe, too.
+unset MAKEFLAGS MFLAGS MAKELEVEL
 
 fail() {
     echo "freethreaded.sh: $*" >&2
@@ -48,8 +50,8 @@ trap 'rm -rf "$work"' EXIT
     mkdir -p "$work/lists/partial" "$work/cache/archives/partial" "$work/source" "$work/build"
     echo "deb-src [signed-by=$keys] ${DEBIAN_MIRROR:-http://deb.debian.org/debian} $suite main" \
         >"$work/sources.list"
-    apt_here update
-    (cd "$work" && apt_here source --download-only python$version)
+    { apt_here update && (cd "$work" && apt_here source --download-only python$version); } ||
+        fail "the source of python$version cannot be had: name an interpreter yourself"
     tar -xf "$work"/python${version}_*.orig.tar.xz -C "$work/source" --strip-components=1
     cd "$work/build"
     if ! { "$work/source/configure" -q --disable-gil --prefix="$prefix" &&
