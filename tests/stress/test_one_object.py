@@ -4,6 +4,7 @@ What they answer is checked as far as it does not depend on who was first; the r
 is that nothing crashes, hangs, or is lost. Builds without a GIL are where this bites.
 """
 import logging
+import multiprocessing
 import threading
 import time
 
@@ -142,6 +143,47 @@ def test_one_executor(cf, pool, rng, stress_seconds):
     hammer(rng, min(0.2, stress_seconds), [close, refused, tell])
     executor.shutdown()
     assert len(ran) == len(submitted)
+
+
+@ours("it is about the engine; the standard library's process pools take long to do so much")
+def test_one_process_executor(cf, rng, stress_seconds):
+    """The same of a process pool, whose first submit() may come from any thread."""
+    # Not fork: the threads of this test may hold locks, which a child would find taken.
+    executor = cf.ProcessPoolExecutor(2, multiprocessing.get_context("spawn"))
+
+    def submit_and_ask():
+        assert executor.submit(add, 1, b=2).result(GUARD) == 3
+
+    def submit_and_cancel():
+        future = executor.submit(add, 1)
+        assert future.cancel() or future.result(GUARD) == 2
+
+    def fail():
+        assert isinstance(executor.submit(int, "x").exception(GUARD), ValueError)
+
+    def map_all():
+        assert list(executor.map(add, range(5), timeout=GUARD)) == [1, 2, 3, 4, 5]
+
+    def map_chunks():
+        assert list(executor.map(add, range(5), chunksize=2)) == [1, 2, 3, 4, 5]
+
+    def tell():
+        repr(executor), executor._repr_html_(), len(executor._pending_work_items)
+
+    hammer(rng, stress_seconds,
+           [submit_and_ask, submit_and_cancel, fail, map_all, map_chunks, tell])
+
+    def close():
+        executor.shutdown(wait=bool(rng.randrange(2)))
+
+    def refused():
+        try:
+            assert executor.submit(add, 1).result(GUARD) == 2
+        except RuntimeError as error:
+            assert "shutdown" in str(error)
+
+    hammer(rng, min(0.2, stress_seconds), [close, refused, tell])
+    executor.shutdown()
 
 
 @pytest.mark.parametrize("kind", ["map", "map ahead", "as_completed"])
