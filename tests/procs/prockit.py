@@ -139,6 +139,29 @@ def command_of(pid):
         return f"{pid}: gone"
 
 
+def left_behind(names):
+    """What is new in RESOURCES since `names` were listed, and no living process uses.
+
+    Other programs of this machine have semaphores there, too: theirs are mapped.
+    """
+    new = {}
+    for name in set(os.listdir(RESOURCES)) - names:
+        try:
+            new[str(os.stat(f"{RESOURCES}/{name}").st_ino)] = name
+        except FileNotFoundError:
+            continue            # gone since it was listed
+    for pid in processes() if new else ():
+        try:
+            with open(f"/proc/{pid}/maps") as maps:
+                # By number: a semaphore is mapped under another name than it gets.
+                used = [line.split()[4] for line in maps if f" {RESOURCES}/" in line]
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue            # it has ended; or it is another user's, as is what it has
+        for inode in used:
+            new.pop(inode, None)
+    return set(new.values())
+
+
 # --- memory -----------------------------------------------------------------------------
 
 def shared_memory():
@@ -234,8 +257,8 @@ class Program:
             self.destroy()
             pytest.fail("left running:\n" + "\n".join(left) + f"\n{told}")
         if os.path.isdir(RESOURCES):
-            assert eventually(lambda: not set(os.listdir(RESOURCES)) - self.names, 20), (
-                f"left in {RESOURCES}: {set(os.listdir(RESOURCES)) - self.names}")
+            assert eventually(lambda: not left_behind(self.names), 20), (
+                f"left in {RESOURCES}: {left_behind(self.names)}")
         return self
 
     def destroy(self):
