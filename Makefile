@@ -117,6 +117,20 @@ test-leaks: build/leaks-$(TAG)/.made
 	PYTHONPATH=tests/leaks $(<D)/venv/bin/python -m pytest --impl cfutures -p live_objects \
 		-p no:cacheprovider $(ENGINE_TESTS) $(PYTEST_ARGS)
 
+# Threads only: ThreadSanitizer does not follow what happens between processes.  With a GIL
+# it sees the hand-over of the GIL, and so finds what is done without it.
+TSAN_TESTS := $(addprefix tests/,stress test_as_completed.py test_asyncio.py \
+	test_future_callbacks.py test_future_repr_and_attributes.py test_future_states.py \
+	test_map.py test_mixed.py test_references.py test_result_timeouts.py test_shutdown.py \
+	test_thread_pool.py test_unread.py test_wait.py)
+
+# setarch: see tests/c/Makefile.
+test-tsan: build/tsan-$(TAG)/.made
+	LD_PRELOAD="$$($(CC) -print-file-name=libtsan.so)" \
+	TSAN_OPTIONS="suppressions=$(CURDIR)/tests/leaks/tsan.supp die_after_fork=0 history_size=4 $(TSAN_OPTIONS)" \
+	$(shell setarch -R true 2>/dev/null && echo setarch -R) $(<D)/venv/bin/python -m pytest \
+		--impl cfutures -p no:cacheprovider $(TSAN_TESTS) $(PYTEST_ARGS)
+
 soak: $(VENV)/.test
 	$(PY) -m pytest --deep tests/leaks $(PYTEST_ARGS)
 
