@@ -62,6 +62,7 @@ def scaling(quick: bool) -> list[Case]:
             cases.append(_ours(rows[name], {**params, "workers": workers, "n": 10_000}))
     for size in PAYLOADS[:-1] if quick else PAYLOADS:
         cases.append(_ours(rows["proc_big"], {"what": "array", "way": "both", "size": size}))
+        cases.append(_case(rows["floor_memcpy"], {"size": size, "pages": "reused"}))
     return list({case.key: case for case in cases}.values())
 
 

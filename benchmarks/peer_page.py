@@ -101,6 +101,7 @@ GROWTH: list[tuple[str, str, str, dict[str, Any]]] = [
     ("threads: 10,000 tasks, µs a task", "workers", "thr_burst", {"n": 10_000}),
     ("processes: 10,000 tasks, µs a task", "workers", "proc_burst", {"n": 10_000}),
     ("array there and back, ms", "size", "proc_big", {}),
+    ("the floor: one memcpy of as much, ms", "size", "floor_memcpy", {"pages": "reused"}),
 ]
 
 
@@ -224,7 +225,7 @@ def _floors(saved: Found) -> Iterator[str]:
                 least *= rows_of(saved, name, params)[0]["params"]["n"] / 1e6
             ratio = least / ours[0] if name in MORE else ours[0] / least
             lines.append([title if i == 0 else "", number(ours[0]) if i == 0 else "", what,
-                          number(least), f"{ratio:.2g}"])
+                          number(least), number(ratio)])
     yield from _table(["cfutures", "", "floor", "", "times the floor"], lines)
     yield """
 The last column is 1 where cfutures does no more than the floor, and below 1 where it does not
@@ -237,16 +238,18 @@ def _growth(saved: Found) -> Iterator[str]:
     yield "![Cost over the number of tasks, futures, workers and over the size](scaling.svg)\n"
     lines = []
     for title, over, name, fixed in GROWTH:
-        points = curve(saved, name, fixed, over, "cfutures")
-        if len(points) < 2:
+        sides = ("floor" if name.startswith("floor") else "cfutures", "std")
+        ours, theirs = (curve(saved, name, fixed, over, side) for side in sides)
+        if len(ours) < 2:
             continue
-        shown = ", ".join(f"{short(x)}: {number(y)}" for x, y in points)
-        lines.append([title, over if over != "size" else "bytes", shown,
-                      growth(points, over)])
-    yield from _table(["", "over", "cfutures", "growth"], lines)
+        shown = ", ".join(f"{short(x)}: {number(y)}" for x, y in ours)
+        lines.append([title, over if over != "size" else "bytes", shown, growth(ours, over),
+                      growth(theirs, over) if len(theirs) > 1 else ""])
+    yield from _table(["", "over", "cfutures", "growth", "std's"], lines)
     yield """
 "Growth" is the exponent of the whole cost, fitted over all points: 1 is linear, and the cost
-of each stays the same. Over workers it is that of the cost of one task: 0 is no growth.
+of each stays the same. Over workers it is that of the cost of one task: 0 is no growth. Over
+bytes even a bare memcpy grows faster than they do, where they no longer fit the caches.
 """
 
 

@@ -20,6 +20,7 @@ from peer_page import GROWTH, curve, rows_of, short
 from tables import number
 
 OURS, THEIRS = "#1f77b4", "#9aa0a6"
+COLOURS = {"cfutures": OURS, "std": THEIRS, "floor": "#d08030"}
 # The panels of peers.svg: row, parameters, title, unit.
 PANELS: list[tuple[str, dict[str, Any], str, str]] = [
     ("peer_empty", {}, "An empty task, each by itself", "µs"),
@@ -32,7 +33,7 @@ LINES: list[tuple[str, str, str, list[tuple[int, str]]]] = [
     ("Tasks", "tasks", "µs a task", [(0, "threads"), (1, "processes")]),
     ("Futures waited for", "futures", "µs a future", [(2, "wait"), (3, "as_completed")]),
     ("Workers", "workers", "µs a task", [(4, "threads"), (5, "processes")]),
-    ("An array there and back", "bytes", "ms", [(6, "processes")]),
+    ("An array there and back", "bytes", "ms", [(6, "processes"), (7, "memcpy")]),
 ]
 
 
@@ -73,7 +74,7 @@ def curves(saved: dict[str, Any], target: Path) -> None:
     for axes, (title, label, unit, lines) in zip(panels.flat, LINES, strict=True):
         for style, (index, name) in zip(("-", "--"), lines, strict=False):
             _, over, row, fixed = GROWTH[index]
-            for side, colour in (("cfutures", OURS), ("std", THEIRS)):
+            for side, colour in COLOURS.items():
                 points = curve(saved, row, fixed, over, side)
                 if points:
                     axes.plot(*zip(*points, strict=True), style, marker="o", markersize=3,
