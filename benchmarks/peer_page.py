@@ -149,7 +149,7 @@ def _others(saved: Found) -> float:
 
 def _processes(saved: Found) -> Iterator[str]:
     yield "### Processes, two workers\n"
-    yield "![An empty task in a pool of processes](peers.svg)\n"
+    yield "![Some of this work with each library](peers.svg)\n"
     yield from _compared(saved, PROCESS_ROWS, list(saved["peers"]["peers"]))
     yield """
 "x serial": how many times faster than a loop in one process; 2 is the most there is, below

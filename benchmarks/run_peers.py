@@ -64,11 +64,11 @@ def main(argv: list[str] | None = None) -> int:
     facts = machine.facts()
     bystanders, started = machine.Bystanders(), time.monotonic()
     signal.signal(signal.SIGTERM, signal.default_int_handler)   # keeps what there is, too
-    results, complete = driver.run(compared, settings, run.progress)
+    # Once: that a curve is smooth shows that its points are right.
+    results, complete = driver.run(growing, replace(settings, runs=1), run.progress)
     if complete:
-        # Once: that a curve is smooth shows that its points are right.
-        grown, complete = driver.run(growing, replace(settings, runs=1), run.progress)
-        results += grown
+        beside, complete = driver.run(compared, settings, run.progress)
+        results = beside + results
     run.progress("")
     facts["seconds"] = time.monotonic() - started
     facts["loadavg_end"] = os.getloadavg()
