@@ -291,7 +291,7 @@ def _counted(saved: Found) -> Iterator[str]:
     yield "### Instructions\n"
     found = saved["instructions"]
     if found is None:
-        yield "Not counted in this run: no valgrind."
+        yield "Not counted in this run."
         return
     yield """\
 `make instructions` counts them with callgrind; they do not depend on what else the machine
