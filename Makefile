@@ -22,10 +22,10 @@ ENGINE ?= both
 # Of what an environment needs not every version has a wheel for each interpreter: an older
 # one that has is better than half an hour of compiling.
 export PIP_PREFER_BINARY := 1
-# The notebooks are among the tests, except where what they need has no wheels: then
+# The notebooks and mypy are among the tests, except where what they need has no wheels: then
 # they are skipped, and say so.
 comma := ,
-TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lectures)
+TEST_EXTRAS := $(if $(filter %t,$(TAG)),test,test$(comma)lint$(comma)lectures)
 
 .PHONY: help test test-all test-freethreaded wheel-check test-browser browser-environment \
 	test-asan test-leaks test-tsan soak pytest conformance ctest tsan asan perturb fuzz faults \
