@@ -117,7 +117,11 @@ class Life:
         pid = os.fork()
         if pid == 0:
             signal.alarm(GUARD)         # it must not hang unseen
-            os._exit(0 if self.is_closed_in_child() else 1)
+            status = 2
+            try:
+                status = 0 if self.is_closed_in_child() else 1
+            finally:
+                os._exit(status)        # never on into the parent's tests
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0, "the forked child failed"
 
     def check(self, job, timeout=2 * GUARD):
@@ -334,15 +338,14 @@ class Processes(ExecutorLife):
 
     def kill(self):
         """From outside, any worker in any state."""
-        pids = list(self.executor._processes)
-        if pids and self.kills < self.most_kills:
-            self.kills += 1
-            self.deaths += 1
-            self.a_worker_dies()
-            try:
-                os.kill(self.rng.choice(pids), signal.SIGKILL)
-            except ProcessLookupError:
-                return
+        crew = self.executor._crew
+        with crew.lock:         # or its number could be another process's by then
+            workers = list(crew.workers.values())
+            if workers and self.kills < self.most_kills:
+                self.kills += 1
+                self.deaths += 1
+                self.a_worker_dies()
+                self.rng.choice(workers).signal(signal.SIGKILL)
 
     def end_by_terminate(self):
         self.may_also(CANCELLED, BROKEN)
