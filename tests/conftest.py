@@ -9,6 +9,7 @@ import faulthandler
 import gc
 import os
 import random
+import signal
 import sys
 import threading
 from types import SimpleNamespace
@@ -45,6 +46,10 @@ def pytest_configure(config):
         "markers", "ours(reason): runs on cfutures only, for the reason given")
     config.addinivalue_line(
         "markers", "stdlib_from(major, minor, reason): older standard libraries differ")
+    # A suite that a script started in the background ignores Ctrl-C, and so would the
+    # programs that tests start, which tests then interrupt in vain.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # A thread that hangs while it holds the GIL stops pytest-timeout as well;
     # faulthandler's watchdog does not need the GIL.
     config.stash[WATCHDOG] = os.dup(2)

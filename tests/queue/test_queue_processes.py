@@ -311,9 +311,7 @@ def sleeps(process):
 def test_ctrl_c_ends_a_wait_at_once_and_the_queue_goes_on(call):
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(f"""
-            import signal, sys, cfutures
-            # A suite that was started in the background ignores Ctrl-C, and so would this.
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            import sys, cfutures
             queue, full = cfutures.Queue(), cfutures.Queue(1)
             full.put(0)
             try:
