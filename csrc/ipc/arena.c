@@ -569,6 +569,14 @@ void
 cf_arena_close(cf_arena *a)
 {
     if (a != NULL) {
+#ifdef CF_COUNT_LIVE
+        /* What others still have goes with the file; nobody keeps a book of it any more. */
+        for (uint32_t i = 0; i < a->book_count; i++) {
+            if (a->books[i].use != FREE) {
+                CF_GONE(block);
+            }
+        }
+#endif
         CF_GONE(arena);
         free(a->books);
         free(a->extents);
