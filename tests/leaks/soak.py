@@ -34,18 +34,22 @@ def die():
     os._exit(1)
 
 
-class Owner:
+class Idle:
+    """An initializer's owner."""
+
+    def prepare(self):
+        pass
+
+
+class Owner(Idle):
     """Refers to its executor, and the executor to it."""
 
     def __init__(self, kind, *args, **options):
         self.executor = kind(*args, initializer=self.prepare, **options)
 
-    def prepare(self):
-        pass
-
     def __reduce__(self):
-        # With spawn the initializer is pickled; the executor cannot be.
-        return object, ()
+        # Where the initializer is pickled: the executor cannot be.
+        return Idle, ()
 
 
 def use(executor):
