@@ -79,7 +79,7 @@ def peer_thr_one(lib: SimpleNamespace, meter: Meter, **params: Any) -> Sample:
     return peer_one(lib, meter, **params)
 
 
-@peer_thread_row(cases=[{"n": 1_000_000}], quick=[{"n": 100_000}], unit="s")
+@peer_thread_row(cases=[{"n": 100_000}], unit="s")
 def peer_thr_map(lib: SimpleNamespace, meter: Meter, **params: Any) -> Sample:
     """peer_map with threads."""
     return peer_map(lib, meter, **params)
