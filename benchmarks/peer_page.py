@@ -123,9 +123,9 @@ def _head(saved: Found) -> Iterator[str]:
 Measured {facts['date'][:10]} on {facts['cpus']} CPUs ({facts['cpu']}\
 {', a shared virtual machine' if facts['hypervisor'] else ''}), Linux \
 {facts['kernel'].split('-')[0]}, CPython {facts['python']}, by `make bench-peers`: each \
-library does the same work in a fresh process, in turn with the others; medians of \
-{_processes_each(saved)} processes each, of one for Dask and Ray, which take seconds to begin, \
-and for how the cost grows. \
+library does the same work in a fresh process, in turn with the others; \
+{_processes_each(saved)} a figure, one for Dask and Ray, which take seconds to begin, and for \
+how the cost grows. \
 Others used {_others(saved):.0f} % of the CPUs meanwhile.
 """
     yield from _table(["", "version", "how it is used"], [
@@ -136,10 +136,12 @@ Others used {_others(saved):.0f} % of the CPUs meanwhile.
 
 
 def _processes_each(saved: Found) -> str:
-    """How many processes the figures of cfutures beside others are of: "3", or "2 to 3"."""
+    """How many processes the figures of cfutures beside others are of, in words."""
     counts = {len(row["samples"]["cfutures"]) for row in saved["rows"]
               if row["row"].startswith("peer_") and "cfutures" in row["samples"]}
-    return " to ".join(map(str, sorted({min(counts, default=0), max(counts, default=0)})))
+    if max(counts, default=1) == 1:
+        return "one process"
+    return f"medians of {min(counts)} to {max(counts)} processes"
 
 
 def _others(saved: Found) -> float:
