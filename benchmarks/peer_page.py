@@ -227,7 +227,8 @@ def _floors(saved: Found) -> Iterator[str]:
                 least *= rows_of(saved, name, params)[0]["params"]["n"] / 1e6
             ratio = least / ours[0] if name in MORE else ours[0] / least
             lines.append([title if i == 0 else "", number(ours[0]) if i == 0 else "", what,
-                          number(least), number(ratio)])
+                          number(least),
+                          number(ratio) if ratio > 0 else ""])
     yield from _table(["cfutures", "", "floor", "", "times the floor"], lines)
     yield """
 The last column is 1 where cfutures does no more than the floor, and below 1 where it does not
