@@ -31,10 +31,18 @@ def random_life(rng):
 
 
 def possessions():
-    """Descriptors, mappings of shared memory, threads."""
+    """What this program has now; offspring are the processes of pools that tests share."""
     gc.collect()
-    return (len(os.listdir("/proc/self/fd")), len(shared_mappings()),
-            threading.active_count())
+    return {"offspring": offspring(), "descriptors": len(os.listdir("/proc/self/fd")),
+            "mappings": len(shared_mappings()), "threads": threading.active_count()}
+
+
+def more_than(before):
+    """What there is now that was not there `before`."""
+    now = possessions()
+    new = [command_of(pid) for pid in now.pop("offspring") - before["offspring"]]
+    more = {name: count for name, count in now.items() if count > before[name]}
+    return more | ({"offspring": new} if new else {})
 
 
 @pytest.fixture
@@ -63,10 +71,9 @@ def helpers():
 
 
 def nothing_is_left(before):
-    """Processes and descriptors are gone, given time."""
-    assert eventually(lambda: not offspring()), [command_of(pid) for pid in offspring()]
-    assert eventually(lambda: possessions() <= before), (before, possessions(),
-                                                         threading.enumerate())
+    """There is no more than before, given time."""
+    assert eventually(lambda: not more_than(before)), (
+        more_than(before), before, threading.enumerate())
 
 
 def test_random_lives(rng, stress_seconds, unraised):
