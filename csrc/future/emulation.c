@@ -1,6 +1,8 @@
 #include "future/emulation.h"
 
 #include "future/remote.h"
+#include "plat/wait.h"
+#include "py/block.h"
 
 static cf_state *
 state_of(FutureObject *f)
@@ -43,7 +45,19 @@ PyObject *
 cf_emulated_callbacks(FutureObject *f)
 {
     /* Once made it stays until the future dies. */
-    return f->emulation == NULL ? NULL : get(f, &f->emulation->callbacks);
+    cf_emulation *e = f->emulation;
+    if (e == NULL) {
+        return NULL;
+    }
+    /* Callbacks that are neither among the hooks any more nor in the list yet would be
+       missed.  It takes no Python code; but who moves them may have to stop for the
+       collector, which waits for us if we keep the thread state. */
+    while (cf_load_acquire(&e->moving) != 0) {
+        PyThreadState *ts = cf_gil_release();
+        cf_yield();
+        cf_gil_take(ts);
+    }
+    return get(f, &e->callbacks);
 }
 
 /* What `slot` holds (new); if nothing, `made` (stolen) is put there first. */
@@ -124,6 +138,7 @@ future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
     }
     cf_hook *moved = NULL;
     cf_cell_lock(&f->cell);
+    cf_store_relaxed(&e->moving, 1);
     cf_hook **at = &f->hooks;
     while (*at != NULL) {
         cf_hook *hook = *at;
@@ -138,15 +153,17 @@ future_get_callbacks(PyObject *self, void *Py_UNUSED(closure))
     }
     cf_cell_unlock(&f->cell, 0, 0);
     Py_ssize_t place = 0;
-    for (cf_hook *hook = moved; hook != NULL; hook = hook->next) {
+    int r = 0;
+    for (cf_hook *hook = moved; r == 0 && hook != NULL; hook = hook->next) {
         cf_callback_hook *callback = cf_container_of(hook, cf_callback_hook, hook);
-        if (PyList_Insert(callbacks, place++, callback->fn) < 0) {
-            cf_future_free_callbacks(moved);
-            Py_DECREF(callbacks);
-            return NULL;
-        }
+        r = PyList_Insert(callbacks, place++, callback->fn);
     }
+    /* release: the list, for who waits in cf_emulated_callbacks() */
+    cf_store_release(&e->moving, 0);
     cf_future_free_callbacks(moved);
+    if (r < 0) {
+        Py_CLEAR(callbacks);
+    }
     return callbacks;
 }
 

@@ -20,6 +20,8 @@ typedef struct cf_emulation {
     PyObject *callbacks;        /* a list; once made, the callbacks are here */
     PyObject *stale;            /* results replaced after the fact, which a reader
                                    without the lock may still hold */
+    cf_word moving;             /* 1: callbacks are on their way from the hooks to the list;
+                                   set with the hooks taken off, holding CF_LOCKED */
 } cf_emulation;
 
 /* The list that callbacks are in since somebody asked for it (new), or NULL. */
