@@ -1,6 +1,7 @@
 """What the rows ask of a library's pool, and what of it most libraries share."""
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 CHUNK = 1000    # items a chunk, where the documentation advises chunks and gives no number
 
 
-class Pool:
+class Pool(ABC):
     """A pool of so many workers, started with the library's own default start method.
 
     `each` hands over every item as a task of its own, then takes all results, in order.
@@ -21,29 +22,47 @@ class Pool:
 
     note = ""
 
-    def __init__(self, workers: int) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, workers: int) -> None: ...
 
-    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]: ...
 
-    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]: ...
 
-    def one(self, fn: Callable[..., Any], *args: Any) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def one(self, fn: Callable[..., Any], *args: Any) -> Any: ...
 
-    def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
-        raise NotImplementedError
+    @abstractmethod
+    def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]: ...
 
-    def close(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def close(self) -> None: ...
 
     def __enter__(self) -> Pool:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
+
+
+class ApplyPool(Pool):
+    """A pool with the methods of multiprocessing.Pool, in `pool`."""
+
+    pool: Any
+
+    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        apply_async = self.pool.apply_async
+        # A tuple of arguments: an item that is a tuple would be spread.
+        results = [apply_async(fn, (item,)) for item in items]
+        return [result.get() for result in results]
+
+    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        return self.pool.map(fn, items)
+
+    def one(self, fn: Callable[..., Any], *args: Any) -> Any:
+        return self.pool.apply(fn, args)
 
 
 class ExecutorPool(Pool):
@@ -55,8 +74,8 @@ class ExecutorPool(Pool):
         self.workers = workers
         self.executor = self.start()
 
-    def start(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def start(self) -> Any: ...
 
     def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         submit = self.executor.submit

@@ -8,29 +8,18 @@ from typing import Any
 
 from meter import Skip
 
-from .contract import Pool
+from .contract import ApplyPool
 
 DISTRIBUTION = None
 ADVICE = "`apply_async`, `apply`; `map`, which chooses its chunks itself"
 PATIENCE = 3.0  # seconds without a result after which it will not come
 
 
-class Processes(Pool):
+class Processes(ApplyPool):
     start: Callable[[int], Any] = staticmethod(multiprocessing.Pool)
 
     def __init__(self, workers: int) -> None:
         self.pool = self.start(workers)
-
-    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        apply_async = self.pool.apply_async
-        results = [apply_async(fn, (item,)) for item in items]
-        return [result.get() for result in results]
-
-    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        return self.pool.map(fn, items)
-
-    def one(self, fn: Callable[..., Any], *args: Any) -> Any:
-        return self.pool.apply(fn, args)
 
     def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
         """The task that died is never heard of: nobody knows when to go on without it."""

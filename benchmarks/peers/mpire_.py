@@ -6,14 +6,14 @@ from typing import Any
 
 from mpire import WorkerPool
 
-from .contract import Pool
+from .contract import ApplyPool
 
 DISTRIBUTION = "mpire"
 ADVICE = ("`WorkerPool(keep_alive=True)`; `apply_async`; `map`, which chooses its chunks "
           "itself; `use_dill=True` for closures")
 
 
-class Processes(Pool):
+class Processes(ApplyPool):
     options: dict[str, Any] = {}
 
     def __init__(self, workers: int) -> None:
@@ -22,18 +22,6 @@ class Processes(Pool):
 
     def _start(self, **more: Any) -> WorkerPool:
         return WorkerPool(n_jobs=self.workers, keep_alive=True, **self.options, **more)
-
-    def each(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        apply_async = self.pool.apply_async
-        # A tuple of arguments: an item that is a tuple would be spread.
-        results = [apply_async(fn, (item,)) for item in items]
-        return [result.get() for result in results]
-
-    def map(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        return self.pool.map(fn, items)
-
-    def one(self, fn: Callable[..., Any], *args: Any) -> Any:
-        return self.pool.apply(fn, args)
 
     def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
         came = {}

@@ -6,17 +6,6 @@
 #include "plat/peer.h"
 #include "py/block.h"
 
-cf_procpool *
-cf_procpool_of(PyObject *self)
-{
-    cf_procpool *pool = cf_procpool_or_null(self);
-    if (pool == NULL) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "ProcessPoolExecutor.__init__() was not called");
-    }
-    return pool;
-}
-
 /* ---- what cfutures.process asks for ---- */
 
 static PyObject *

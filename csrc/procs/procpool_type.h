@@ -21,10 +21,19 @@ cf_procpool_or_null(PyObject *self)
     return atomic_load_explicit(&((ProcessPoolObject *)self)->pool, memory_order_acquire);
 }
 
-/* engine_type.c */
-
 /* The same, with an exception if it is NULL. */
-cf_procpool *cf_procpool_of(PyObject *self);
+static inline cf_procpool *
+cf_procpool_of(PyObject *self)
+{
+    cf_procpool *pool = cf_procpool_or_null(self);
+    if (pool == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "ProcessPoolExecutor.__init__() was not called");
+    }
+    return pool;
+}
+
+/* engine_type.c */
 extern PyGetSetDef cf_procpool_getset[];
 int cf_engine_add_type(PyObject *module, cf_state *st);
 

@@ -155,12 +155,17 @@ def usage():
 EXACT = ("descriptors", "threads", "python threads", "processes", "shared mappings")
 
 
+def is_settled(now):
+    """No process of a pool runs, and no thread is on its way out (Python has forgotten it)."""
+    return now["processes"] == 0 and now["threads"] == now["python threads"]
+
+
 def at_rest(like=None):
     """usage(), when nothing is left that is about to end, or after GUARD seconds."""
     end = time.monotonic() + GUARD
     while True:
         now = usage()
-        if like is None or all(now[key] <= like[key] for key in EXACT):
+        if is_settled(now) if like is None else all(now[key] <= like[key] for key in EXACT):
             return now
         if time.monotonic() > end:
             return now
@@ -171,7 +176,6 @@ def main(kind, lifetimes, method="fork"):
     live = globals()[kind]
     for _ in range(WARM_UP):
         live(method)
-    time.sleep(0.2)         # the last threads of the warm-up, which must not count
     before = at_rest()
     for _ in range(int(lifetimes)):
         live(method)

@@ -134,6 +134,21 @@ class Life:
             assert isinstance(got, job.expected), (job, got)
         return end
 
+    def look(self):
+        """Wait for any job."""
+        job = self.some_job()
+        if job is not None:
+            self.check(job)
+
+    def hasty(self):
+        """A wait that may be too short says so, or the truth."""
+        job = self.some_job()
+        if job is not None:
+            try:
+                self.check(job, self.rng.choice((0, 1e-5, 1e-4, 1e-3)))
+            except (TimeoutError, multiprocessing.TimeoutError):
+                return
+
     def check_all(self):
         """All have ended as they may; of deaths no more came than there were."""
         ends = collections.Counter(self.check(job) for job in self.jobs)
@@ -196,20 +211,6 @@ class ExecutorLife(Life):
         job = self.some_job()
         if job is not None and job.handle.cancel():
             job.may = {CANCELLED}
-
-    def look(self):
-        job = self.some_job()
-        if job is not None:
-            self.check(job)
-
-    def hasty(self):
-        """A wait that may be too short says so, or the truth."""
-        job = self.some_job()
-        if job is not None:
-            try:
-                self.check(job, self.rng.choice((0, 1e-5, 1e-4, 1e-3)))
-            except TimeoutError:
-                return
 
     def callback(self):
         job = self.some_job()
@@ -392,19 +393,6 @@ class PoolLife(Life):
             return BROKEN, error
         except Exception as error:
             return ERROR, error
-
-    def look(self):
-        job = self.some_job()
-        if job is not None:
-            self.check(job)
-
-    def hasty(self):
-        job = self.some_job()
-        if job is not None:
-            try:
-                self.check(job, self.rng.choice((0, 1e-4, 1e-3)))
-            except multiprocessing.TimeoutError:
-                return
 
     def map(self):
         count = self.rng.randrange(40)
