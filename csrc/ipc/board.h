@@ -86,7 +86,7 @@ _Static_assert(sizeof(cf_slot) == 128, "two cache lines");
 
 /* A worker's place.  Guard: see each field. */
 typedef struct {
-    /* The worker's AWAKE and PARKED, anybody's CALLED. */
+    /* The parent's STARTING, the worker's AWAKE and PARKED, anybody's CALLED. */
     cf_word berth;
     cf_word enlisted;           /* the parent's: a process has, or will have, this number */
     cf_word dismissed;          /* the parent's */
@@ -217,6 +217,8 @@ void cf_board_rouse(cf_board *board, uint32_t number);
 void cf_board_bury(cf_board *board, uint32_t number);
 /* Make the record of worker `number` ready for a new process; before it starts. */
 void cf_board_enlist(cf_board *board, uint32_t number);
+/* Whether some worker has begun to take tasks: not while all processes are only starting. */
+bool cf_board_begun(const cf_board *board, uint32_t enlisted_up_to);
 /* Workers among the enlisted that are not running a task (starting ones count), and will
    take another one. */
 uint32_t cf_board_idle(const cf_board *board, uint32_t enlisted_up_to);
@@ -246,6 +248,8 @@ void cf_board_finish(cf_board *board, uint32_t slot, bool failed, int bell);
 void cf_board_busy(cf_board *board, uint32_t number, bool busy);
 /* The worker has finished a task. */
 void cf_board_ended(cf_board *board, uint32_t number, bool failed);
+/* The worker is ready for its first task. */
+void cf_board_begin(cf_board *board, uint32_t number);
 /* The worker begins to work, or goes to sleep or leaves. */
 void cf_board_active(cf_board *board, uint32_t number, bool active);
 /* Nothing to take: look for a while, awake, unless somebody else does.  CF_OK: take, at

@@ -1,9 +1,12 @@
 /* Idle workers of the board: who searches, who sleeps, who calls whom; and what there is
    to do when one of them is gone.
 
-       AWAKE --sets its bit--> PARKED --anybody, who then wakes it--> CALLED
-         ^                       | a signal, or something to take          |
-         +------clears its bit---+-----------------------------------------+
+       STARTING --its first line--+
+                                  v
+         +--clears its bit--> AWAKE --sets its bit--> PARKED
+         |                                              |
+         +---a signal, or something to take-------------+
+         +---CALLED <--anybody, who then wakes it-------+
 
    The token: 0, a worker's number + 1, or PARENT while a thread of the parent calls.
    Whoever takes it away from somebody and lets it go then looks at the order, and calls
@@ -20,7 +23,7 @@
 #include "plat/peer.h"
 #include "plat/wait.h"
 
-enum { AWAKE, PARKED, CALLED };
+enum { AWAKE, PARKED, CALLED, STARTING };
 
 #define PARENT UINT32_MAX
 #define NOBODY UINT32_MAX
@@ -254,6 +257,12 @@ cf_board_wait(cf_board *board, uint32_t number)
 }
 
 void
+cf_board_begin(cf_board *board, uint32_t number)
+{
+    cf_store_seq(&board->records[number].berth, AWAKE);
+}
+
+void
 cf_board_busy(cf_board *board, uint32_t number, bool busy)
 {
     cf_store_release(&board->records[number].busy, busy);
@@ -322,11 +331,24 @@ cf_board_enlist(cf_board *board, uint32_t number)
     cf_store_relaxed(&record->dismissed, 0);
     cf_store_relaxed(&record->busy, 0);
     cf_store_relaxed(&record->last, 0);
-    cf_store_seq(&record->berth, AWAKE);
+    cf_store_seq(&record->berth, STARTING);
     cf_store_seq(&record->enlisted, 1);
     if (enlisted(board) <= number) {
         cf_store_seq(&board->shared->enlisted, number + 1);
     }
+}
+
+bool
+cf_board_begun(const cf_board *board, uint32_t enlisted_up_to)
+{
+    for (uint32_t i = 0; i < enlisted_up_to && i < board->workers; i++) {
+        const cf_record *record = &board->records[i];
+        if (cf_load_relaxed(&record->enlisted)
+            && cf_load_relaxed(&record->berth) != STARTING) {
+            return true;
+        }
+    }
+    return false;
 }
 
 uint32_t

@@ -106,15 +106,24 @@ slot_sleep(void *arg, cf_deadline until)
     }
 }
 
-/* Every worker has a task and more are queued: the processors have better to do than to
-   watch a thread spin. */
-static bool
-slot_crowded(void *arg)
+static cf_beginning
+begin_on_slot(void *arg)
 {
     cf_procpool *pool = ((slot_wait *)arg)->pool;
+    uint32_t enlisted = cf_load_relaxed(&pool->enlisted);
+    if (cf_board_length(&pool->board) == 0) {
+        return CF_SPIN_FIRST;
+    }
+    /* Processes that are only starting take milliseconds, and a thread that yields to one
+       of them has no processor for as long as it computes. */
+    if (!cf_board_begun(&pool->board, enlisted)) {
+        return CF_SLEEP_AT_ONCE;
+    }
+    /* Every worker has a task and more are queued: the processors have better to do than to
+       watch a thread spin. */
     return cf_load_relaxed(&pool->running) >= (uint32_t)pool->st->cpus
-        && cf_board_length(&pool->board) > 0
-        && cf_board_idle(&pool->board, cf_load_relaxed(&pool->enlisted)) == 0;
+            && cf_board_idle(&pool->board, enlisted) == 0
+        ? CF_NAP_FIRST : CF_SPIN_FIRST;
 }
 
 /* Callers of result() and wait() on process pools, all of the process. */
@@ -130,7 +139,7 @@ procpool_block(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot,
     }
     cf_word *word = cf_procpool_word(pool, slot.number);
     slot_wait w = {pool, word, slot.turn};
-    cf_blocker b = {word, CF_SLOT_DONE | CF_SLOT_CANCELLED, slot_crowded, slot_sleep, &w,
+    cf_blocker b = {word, CF_SLOT_DONE | CF_SLOT_CANCELLED, begin_on_slot, slot_sleep, &w,
                     &waiters_spin};
     int r = cf_block_on(&b, until);
     return r != 0 ? r : over(cf_load_acquire(word), slot.turn);

@@ -170,6 +170,7 @@ work(worker *w, unsigned long max_tasks)
 {
     unsigned long done = 0;
     uint32_t clock = 0;
+    cf_board_begin(&w->board, w->number);
     cf_board_active(&w->board, w->number, true);
     while (max_tasks == 0 || done < max_tasks) {
         uint32_t slot = cf_board_take(&w->board, w->number);

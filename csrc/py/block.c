@@ -96,11 +96,11 @@ cf_block_on(const cf_blocker *b, cf_deadline until)
         int64_t start = cf_now();
         cf_status status;
         cf_deadline end = until;
-        bool crowded = first && b->crowded(b->arg);
-        if (crowded) {
+        cf_beginning begin = first ? b->begin(b->arg) : CF_SLEEP_AT_ONCE;
+        if (begin == CF_NAP_FIRST) {
             nap(start, until);
         }
-        if (first && !crowded && cf_spin_until(b->spin, b->word, b->mask)) {
+        if (begin == CF_SPIN_FIRST && cf_spin_until(b->spin, b->word, b->mask)) {
             status = CF_OK;
         }
         else {
@@ -109,7 +109,7 @@ cf_block_on(const cf_blocker *b, cf_deadline until)
             }
             status = b->sleep(b->arg, end);
         }
-        if (first && !crowded) {
+        if (begin == CF_SPIN_FIRST) {
             cf_spin_learn(b->spin, start);
         }
         int saved_errno = errno;
@@ -137,11 +137,11 @@ typedef struct {
     uint32_t mask;
 } cell_wait;
 
-static bool
-cell_crowded(void *arg)
+static cf_beginning
+begin_on_cell(void *arg)
 {
     cf_state *st = ((cell_wait *)arg)->st;
-    return st->saturated(st);
+    return st->saturated(st) ? CF_NAP_FIRST : CF_SPIN_FIRST;
 }
 
 static cf_status
@@ -158,7 +158,7 @@ cf_block_until(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until)
         return (cf_load_acquire(cell) & mask) ? 1 : 0;
     }
     cell_wait w = {st, cell, mask};
-    cf_blocker b = {cell, mask, cell_crowded, cell_sleep, &w, &callers_spin};
+    cf_blocker b = {cell, mask, begin_on_cell, cell_sleep, &w, &callers_spin};
     int r = cf_block_on(&b, until);
     return r != 0 ? r : (cf_load_acquire(cell) & mask) ? 1 : 0;
 }

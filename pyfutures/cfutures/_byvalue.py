@@ -34,7 +34,6 @@ import pickle
 import sys
 import threading
 import types
-import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -42,6 +41,7 @@ from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
 
+from cfutures import _lineage
 from cfutures._core import Checks
 from cfutures._lineage import (
     FAMILY,
@@ -49,7 +49,6 @@ from cfutures._lineage import (
     apply,
     beside,
     forget,
-    inherited,
     is_applied,
     is_from_parent,
     main_namespace,
@@ -312,7 +311,7 @@ def _receive_global(space: dict[str, Any], name: str, digest: bytes | None,
                     value: Any) -> None:
     key = ("__main__", name)
     if not is_applied(key, digest):
-        untouched = name in inherited and id(space.get(name)) == inherited[name]
+        untouched = id(space.get(name)) == _lineage.inherited.get(name)
         if digest is None:
             if untouched or was_applied(key):
                 space.pop(name, None)
@@ -331,8 +330,8 @@ def _use_inherited(fn: types.FunctionType, name: str, value: tuple[bytes, int, s
     if name not in space:
         problem = "this process has nothing of that name"
     elif (family == FAMILY and space is main_namespace()
-          and inherited.get(name, address) != address
-          and inherited[name] == id(space[name])):
+          and _lineage.inherited.get(name, address) != address
+          and _lineage.inherited[name] == id(space[name])):
         problem = "this process was started when it was another object"
         del space[name]
     else:
@@ -463,7 +462,7 @@ def _class_number(cls: type) -> str:
     with _classes_lock:
         number = _number_of.get(cls)
         if number is None:
-            number = _number_of[cls] = uuid.uuid4().hex
+            number = _number_of[cls] = os.urandom(16).hex()
             _class_of[number] = cls
         return number
 

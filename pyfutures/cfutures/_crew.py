@@ -151,18 +151,23 @@ class Crew:
         raised: OSError, or whatever pickling the initializer raised.
         """
         self._prepare()
-        for _ in range(count):
-            try:
-                self._start_one(signals)
-            except OSError as error:
-                if not self.workers:
-                    raise
-                self.limit = max(1, self.active())
-                LOGGER.warning("no more than %d worker processes can be started: %s",
-                               self.limit, error)
-                break
-            if signals.due:
-                break
+        made: list[tuple[int, Any]] = []
+        try:
+            # Before the first fork: after one each page that is written to is copied first.
+            made = self._make(count, signals)
+            while made:
+                self._launch(*made.pop(0))
+                if signals.due:
+                    break
+        except OSError as error:
+            if not self.workers:
+                raise
+            self.limit = max(1, self.active())
+            LOGGER.warning("no more than %d worker processes can be started: %s",
+                           self.limit, error)
+        finally:
+            for number, _ in made:
+                self.engine._delist(number)
         self.tell_limit()
 
     def tell_limit(self) -> None:
@@ -181,32 +186,46 @@ class Crew:
             if streams:
                 self._output = Output(streams)
 
-    def _start_one(self, signals: DeferredSignals) -> None:
-        assert self._reports is not None
-        place = self.engine._enlist()
-        if place is None:
-            return      # as many as there is room for: one has to leave first
-        number, arena = place
+    def _make(self, count: int, signals: DeferredSignals) -> list[tuple[int, Any]]:
+        """Up to `count` new workers, each with its number and its process, not started."""
+        made: list[tuple[int, Any]] = []
         try:
-            self._reports.clear(number)
-            segment, bell = self.engine._segment()
-            initializer = self.initializer
-            if initializer is not None:
-                initializer = _cells.travelling(initializer, self.forks)
-            start = _child.Start(
-                segment=_child.Inherited(segment), bell=_child.Inherited(bell),
-                reports=_child.Inherited(self._reports.fd),
-                output=None if self._output is None else _child.Inherited(self._output.writer),
-                streams=() if self._output is None else self._output.streams,
-                number=number, arena=arena, parent=os.getpid(), max_tasks=self.max_tasks,
-                threshold=self.threshold, initializer=initializer,
-                initargs=tuple(self.initargs), signals=signals,
-                close=() if self._output is None else (self._output.reader,))
-            if not self.forks:
-                start = start.pickled()
-            process: Any = self.context.Process(  # type: ignore[attr-defined]
-                target=_child.main, args=(start,))
-            process.name = process.name.replace("Process", self.word)
+            while len(made) < count and (place := self.engine._enlist()) is not None:
+                made.append((place[0], None))
+                made[-1] = place[0], self._process(*place, signals)
+        except BaseException:
+            for number, _ in made:
+                self.engine._delist(number)
+            raise
+        return made     # fewer if there is no room: some have to leave first
+
+    def _process(self, number: int, arena: int, signals: DeferredSignals) -> Any:
+        """The process of worker `number`, which is to have that arena."""
+        assert self._reports is not None
+        self._reports.clear(number)
+        segment, bell = self.engine._segment()
+        initializer = self.initializer
+        if initializer is not None:
+            initializer = _cells.travelling(initializer, self.forks)
+        start = _child.Start(
+            segment=_child.Inherited(segment), bell=_child.Inherited(bell),
+            reports=_child.Inherited(self._reports.fd),
+            output=None if self._output is None else _child.Inherited(self._output.writer),
+            streams=() if self._output is None else self._output.streams,
+            number=number, arena=arena, parent=os.getpid(), max_tasks=self.max_tasks,
+            threshold=self.threshold, initializer=initializer,
+            initargs=tuple(self.initargs), signals=signals,
+            close=() if self._output is None else (self._output.reader,))
+        if not self.forks:
+            start = start.pickled()
+        process: Any = self.context.Process(  # type: ignore[attr-defined]
+            target=_child.main, args=(start,))
+        process.name = process.name.replace("Process", self.word)
+        return process
+
+    def _launch(self, number: int, process: Any) -> None:
+        """Start a worker that was made."""
+        try:
             with _quiet_start(self.context):
                 try:
                     process.start()

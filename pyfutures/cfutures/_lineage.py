@@ -11,12 +11,11 @@ import os
 import pickle
 import sys
 import threading
-import uuid
 from collections.abc import Hashable, Sequence
 from typing import Any
 
 #: The same in a process and its forked children.
-FAMILY = uuid.uuid4().bytes
+FAMILY = os.urandom(16)
 
 #: In a forked child: the names in ``__main__`` and the addresses of their values as it began.
 inherited: dict[str, int] = {}
@@ -129,12 +128,22 @@ def explain(exc: BaseException) -> None:
 # ---- forks ----
 
 
+# What the next child inherits.  The parent looks, since in the child each page would first
+# have to be copied that holds one of the values.
+_passed_on: dict[str, int] = {}
+
+
+def _before_fork() -> None:
+    global _passed_on
+    _passed_on = {name: id(value) for name, value in main_namespace().items()}
+
+
 def _after_fork() -> None:
+    global inherited
     _applied.clear()
     not_sent.clear()
     EPOCH[0] += 1
-    inherited.clear()
-    inherited.update((name, id(value)) for name, value in main_namespace().items())
+    inherited = _passed_on
 
 
-os.register_at_fork(after_in_child=_after_fork)
+os.register_at_fork(before=_before_fork, after_in_child=_after_fork)

@@ -38,6 +38,18 @@ _managers: set[Manager] = set()     # those that run; changed by single, atomic 
 _exiting = False                    # the interpreter ends; only ever set
 
 
+class _Begun(threading.Event):
+    """The event that a thread sets when it runs, but Thread.start() does not wait for it."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Return at once."""
+        return self.is_set()
+
+    def really_wait(self, timeout: float | None = None) -> bool:
+        """As Event.wait()."""
+        return super().wait(timeout)
+
+
 class Manager(threading.Thread):
     """See the module."""
 
@@ -57,17 +69,33 @@ class Manager(threading.Thread):
         self._forced = ""               # the name of the method that ends the workers
 
     def start(self) -> None:
-        """As Thread.start(); known to the interpreter's exit from here on."""
+        """As Thread.start(), without waiting; known to the interpreter's exit from here on.
+
+        It begins beside processes that begin as well, as many as there are CPUs: to wait
+        for it would take as long as all that submit() does, and nobody needs it so soon.
+        """
         _managers.add(self)
+        self._started = _Begun()
         try:
             super().start()
-        except BaseException:
-            if self.ident is None:
-                _managers.discard(self)
+        except Exception:
+            _managers.discard(self)
             raise
         if _exiting:
             # The exit may have looked before we were there.
             self.crew.close(False)
+
+    def join(self, timeout: float | None = None) -> None:
+        """As Thread.join()."""
+        if isinstance(self._started, _Begun):
+            self._started.really_wait()
+        super().join(timeout)
+
+    def is_alive(self) -> bool:
+        """As Thread.is_alive()."""
+        if isinstance(self._started, _Begun):
+            self._started.really_wait()
+        return super().is_alive()
 
     # ---- asked for by other threads ----
 

@@ -57,10 +57,9 @@ class Processes(ProcessPoolExecutor):
             self._start_workers(count, signals)
         crew.engine._wake()
 
-    def _start_manager(self) -> None:
-        super()._start_manager()
-        if self._manager is not None:
-            _managers.add(self._manager)
+    def _start_manager(self, manager: Manager) -> None:
+        super()._start_manager(manager)
+        _managers.add(manager)
 
     def end(self) -> None:
         """End the workers now, with what they run, and wait for that."""

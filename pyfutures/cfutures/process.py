@@ -187,24 +187,26 @@ class ProcessPoolExecutor(
         The crew's lock is held.
         """
         crew = self._crew
-        first = self._manager is None
+        manager = None
+        if self._manager is None:
+            # Made before the processes are forked; see Crew.start().
+            manager = Manager(crew, self, replace=self._on_crash == "replace")
         try:
             crew.start(count, signals)
         finally:
-            if first and crew.workers:
-                self._start_manager()
-            elif first:
-                crew.finish()       # there is no manager that would free what it opened
+            if manager is not None and crew.workers:
+                self._start_manager(manager)
+            elif manager is not None:
+                crew.finish()       # nobody else would free what it opened
 
-    def _start_manager(self) -> None:
-        manager = Manager(self._crew, self, replace=self._on_crash == "replace")
+    def _start_manager(self, manager: Manager) -> None:
         try:
             manager.start()
-        except BaseException as error:
-            if manager.ident is None:
-                manager.abandon(error)
-                raise
-            self._manager = manager
+        except Exception as error:
+            manager.abandon(error)
+            raise
+        except BaseException:
+            self._manager = manager     # somebody interrupted us, and it runs
             raise
         self._manager = manager
 

@@ -20,7 +20,7 @@
 
 #define GAP 4096
 
-enum { AWAKE, PARKED, CALLED };         /* of a berth; see board_idle.c */
+enum { AWAKE, PARKED, CALLED, STARTING };   /* of a berth; see board_idle.c */
 
 static inline void
 segment_make(cf_segment *seg, uint32_t slots, uint32_t workers)

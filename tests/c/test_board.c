@@ -284,6 +284,28 @@ a_worker_is_idle_from_enlisting_to_taking_and_from_then_on_as_it_says(void)
 }
 
 static void
+work_has_begun_when_one_of_those_that_live_is_ready(void)
+{
+    cf_board b;
+    open_board(&b, 4, 3);
+    CHECK(!cf_board_begun(&b, 3));
+    cf_board_enlist(&b, 0);
+    cf_board_enlist(&b, 2);
+    CHECK(!cf_board_begun(&b, 3));
+    cf_board_begin(&b, 2);
+    CHECK(cf_board_begun(&b, 3));
+    CHECK(cf_board_begun(&b, 99));
+    CHECK(!cf_board_begun(&b, 2));
+    cf_board_bury(&b, 2);
+    CHECK(!cf_board_begun(&b, 3));
+    cf_board_enlist(&b, 2);
+    CHECK(!cf_board_begun(&b, 3));
+    cf_board_begin(&b, 0);
+    CHECK(cf_board_begun(&b, 3));
+    segment_drop(&the_segment);
+}
+
+static void
 what_workers_ended_is_counted_beyond_their_end(void)
 {
     cf_board b;
@@ -391,6 +413,9 @@ who_sleeps_can_be_roused_for_nothing(void)
     cf_board b;
     open_board(&b, 4, 2);
     cf_board_enlist(&b, 1);
+    cf_board_rouse(&b, 1);                      /* starting: it does nothing */
+    CHECK_EQUAL(b.records[1].berth, STARTING);
+    cf_board_begin(&b, 1);
     cf_board_rouse(&b, 1);                      /* awake: it does nothing */
     CHECK_EQUAL(b.records[1].berth, AWAKE);
     waiter w = {&b, 1};
@@ -689,6 +714,7 @@ main(void)
     RUN(announced_slots_come_in_order_in_as_many_pieces_as_asked_for);
     RUN(the_bell_rings_once_and_only_if_the_manager_sleeps);
     RUN(a_worker_is_idle_from_enlisting_to_taking_and_from_then_on_as_it_says);
+    RUN(work_has_begun_when_one_of_those_that_live_is_ready);
     RUN(what_workers_ended_is_counted_beyond_their_end);
     RUN(who_is_dismissed_takes_nothing_and_leaves);
     RUN(nobody_can_rely_on_who_is_about_to_sleep_or_has_slept_long_enough);

@@ -136,6 +136,7 @@ static void
 work(pool *p, uint32_t number)
 {
     cf_board *b = &p->board;
+    cf_board_begin(b, number);
     for (;;) {
         uint32_t slot = cf_board_take(b, number);
         if (slot != CF_NO_SLOT) {

@@ -149,6 +149,7 @@ work(void *arg)
     prng r = prng_new();
     free(arg);
     cf_store_release(&p->thread_ids[w.number], (uint32_t)syscall(SYS_gettid));
+    cf_board_begin(b, w.number);
     for (;;) {
         uint32_t slot = cf_board_take(b, w.number);
         if (slot != CF_NO_SLOT) {
