@@ -1,6 +1,8 @@
 """Runs cases: every measurement in a fresh process, the implementations in turn."""
 from __future__ import annotations
 
+import compileall
+import importlib.util
 import json
 import os
 import shlex
@@ -88,6 +90,7 @@ def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], 
     until = time.monotonic() + settings.seconds
     total = settings.runs * sum(len(implementations(case, settings)) for case in cases)
     done = 0
+    _compile_python()
     with compiled_floors():
         try:
             for turn in range(settings.runs):
@@ -103,6 +106,18 @@ def run(cases: list[Case], settings: Settings, say: Any) -> tuple[list[Result], 
         except KeyboardInterrupt:
             return results, False
     return results, True
+
+
+def _compile_python() -> None:
+    """Write the bytecode of cfutures and of what measures it, as pip does for what it installs.
+
+    Else each process, and each worker that is spawned, compiles them where a checkout is
+    measured and PYTHONDONTWRITEBYTECODE is set.
+    """
+    spec = importlib.util.find_spec("cfutures")
+    folders = [*(spec.submodule_search_locations or ())] if spec else []
+    for folder in (*folders, HERE):
+        compileall.compile_dir(folder, quiet=2)
 
 
 def _measure_in_peace(result: Result, impl: str, settings: Settings) -> None:

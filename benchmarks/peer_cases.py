@@ -57,6 +57,8 @@ def scaling(quick: bool) -> list[Case]:
                              ("proc_burst", {"data": "simple", "workers": 2}),
                              ("wait_done", {}), ("as_completed_done", {})):
             cases.append(_ours(rows[name], {**params, "n": n}, n > STD_MOST))
+        # More objects than the caches hold cost more each, whatever is done with them.
+        cases += [_case(rows[name], {"n": n}) for name in ("floor_object_loop", "floor_set")]
     for workers in WORKERS:
         for name, params in (("thr_burst", {}), ("proc_burst", {"data": "simple"})):
             cases.append(_ours(rows[name], {**params, "workers": workers, "n": 10_000}))

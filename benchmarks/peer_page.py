@@ -102,6 +102,8 @@ GROWTH: list[tuple[str, str, str, dict[str, Any]]] = [
     ("processes: 10,000 tasks, µs a task", "workers", "proc_burst", {"n": 10_000}),
     ("array there and back, ms", "size", "proc_big", {}),
     ("the floor: one memcpy of as much, ms", "size", "floor_memcpy", {"pages": "reused"}),
+    ("a floor: a loop that makes an object for each, µs", "n", "floor_object_loop", {}),
+    ("a floor: `set()` of as many objects, µs each", "n", "floor_set", {}),
 ]
 
 
@@ -251,8 +253,9 @@ def _growth(saved: Found) -> Iterator[str]:
     yield from _table(["", "over", "cfutures", "growth", "std's"], lines)
     yield """
 "Growth" is the exponent of the whole cost, fitted over all points: 1 is linear, and the cost
-of each stays the same. Over workers it is that of the cost of one task: 0 is no growth. Over
-bytes even a bare memcpy grows faster than they do, where they no longer fit the caches.
+of each stays the same. Over workers it is that of the cost of one task: 0 is no growth. What
+no longer fits the caches costs more each, whatever is done with it: the floors, which are
+linear in what they do, show by how much here.
 """
 
 

@@ -30,8 +30,9 @@ PANELS: list[tuple[str, dict[str, Any], str, str]] = [
 ]
 # The panels of scaling.svg: title, axis, unit, the lines as (row, name); see GROWTH.
 LINES: list[tuple[str, str, str, list[tuple[int, str]]]] = [
-    ("Tasks", "tasks", "µs a task", [(0, "threads"), (1, "processes")]),
-    ("Futures waited for", "futures", "µs a future", [(2, "wait"), (3, "as_completed")]),
+    ("Tasks", "tasks", "µs a task", [(0, "threads"), (1, "processes"), (8, "a loop")]),
+    ("Futures waited for", "futures", "µs a future",
+     [(2, "wait"), (3, "as_completed"), (9, "set()")]),
     ("Workers", "workers", "µs a task", [(4, "threads"), (5, "processes")]),
     ("An array there and back", "bytes", "ms", [(6, "processes"), (7, "memcpy")]),
 ]
@@ -72,7 +73,7 @@ def curves(saved: dict[str, Any], target: Path) -> None:
     """How the cost grows: flat where it is of each, linear where it is of bytes."""
     figure, panels = plt.subplots(2, 2, figsize=(8, 5.2), layout="constrained")
     for axes, (title, label, unit, lines) in zip(panels.flat, LINES, strict=True):
-        for style, (index, name) in zip(("-", "--"), lines, strict=False):
+        for style, (index, name) in zip(("-", "--", ":"), lines, strict=False):
             _, over, row, fixed = GROWTH[index]
             for side, colour in COLOURS.items():
                 points = curve(saved, row, fixed, over, side)
