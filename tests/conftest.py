@@ -3,6 +3,7 @@
 A test that can run on cfutures only says why, in its marker:
     @pytest.mark.ours("the standard library hangs here")
     @pytest.mark.stdlib_from(3, 14, "buffersize is new there")
+    @pytest.mark.stdlib_with_gil("free-threaded builds free it later")
 The oracle's half of such a test is not collected at all.
 """
 import faulthandler
@@ -46,6 +47,8 @@ def pytest_configure(config):
         "markers", "ours(reason): runs on cfutures only, for the reason given")
     config.addinivalue_line(
         "markers", "stdlib_from(major, minor, reason): older standard libraries differ")
+    config.addinivalue_line(
+        "markers", "stdlib_with_gil(reason): without a GIL the standard library differs")
     # A suite that a script started in the background ignores Ctrl-C, and so would the
     # programs that tests start, which tests then interrupt in vain.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -124,6 +127,11 @@ def _may_run(item, implementation):
         major, minor, reason = marker.args
         assert reason, "@stdlib_from needs a reason"
         if implementation == "stdlib" and sys.version_info < (major, minor):
+            return False
+    for marker in item.iter_markers("stdlib_with_gil"):
+        (reason,) = marker.args
+        assert reason, "@stdlib_with_gil needs a reason"
+        if implementation == "stdlib" and testkit.FREE_THREADED:
             return False
     return True
 

@@ -28,6 +28,7 @@ PUBLIC = (
 
 ours = pytest.mark.ours
 stdlib_from = pytest.mark.stdlib_from
+stdlib_with_gil = pytest.mark.stdlib_with_gil
 
 
 class Implementation(SimpleNamespace):

@@ -6,9 +6,10 @@
 enum { AWAKE, PARKED, CALLED, DISMISSED };
 
 void
-cf_lot_init(cf_lot *lot, const cf_word *watched)
+cf_lot_init(cf_lot *lot, bool (*calls)(const void *arg), const void *arg)
 {
-    lot->watched = watched;
+    lot->calls = calls;
+    lot->arg = arg;
     cf_store_relaxed(&lot->token, 0);
     cf_store_relaxed(&lot->parked_count, 0);
     cf_store_relaxed(&lot->lock.word, 0);
@@ -39,7 +40,7 @@ push_parked(cf_lot *lot, cf_berth *berth)
     cf_store_relaxed(&berth->word, PARKED);
     berth->below = lot->parked;
     lot->parked = berth;
-    /* seq_cst: announced before the last look at the watched word */
+    /* seq_cst: announced before the last look for a reason */
     atomic_fetch_add_explicit(&lot->parked_count, 1, memory_order_seq_cst);
     cf_spinlock_unlock(&lot->lock);
 }
@@ -101,10 +102,17 @@ cf_lot_notify_slow(cf_lot *lot)
         /* Everybody left meanwhile.  Give the token back and look again: a worker
            may have parked while we had it, and have relied on us. */
         cf_store_seq(&lot->token, 0);
-        if (cf_load_seq(&lot->parked_count) == 0 || cf_load_seq(lot->watched) == 0) {
+        if (cf_load_seq(&lot->parked_count) == 0 || !lot->calls(lot->arg)) {
             return;
         }
     }
+}
+
+static inline bool
+look(void *arg)
+{
+    cf_lot *lot = arg;
+    return lot->calls(lot->arg);
 }
 
 void
@@ -114,7 +122,7 @@ cf_lot_wait(cf_lot *lot, cf_berth *berth)
     if (!berth->searching) {
         berth->searching = take_token(lot);
     }
-    if (berth->searching && cf_spin_until(&lot->spin, lot->watched, UINT32_MAX)) {
+    if (berth->searching && cf_spin_look(&lot->spin, look, lot)) {
         cf_spin_learn(&lot->spin, start);
         return;
     }
@@ -124,7 +132,7 @@ cf_lot_wait(cf_lot *lot, cf_berth *berth)
         cf_store_seq(&lot->token, 0);
     }
     /* The last look; its partner is cf_taskq_push. */
-    if (cf_load_seq(lot->watched) != 0 && take_token(lot)) {
+    if (lot->calls(lot->arg) && take_token(lot)) {
         /* Nobody calls while we own the token; only dismissal can come between,
            and then the word says so soon. */
         berth->searching = true;
@@ -156,5 +164,5 @@ cf_lot_dismiss(cf_lot *lot)
 void
 cf_lot_after_fork(cf_lot *lot)
 {
-    cf_lot_init(lot, lot->watched);
+    cf_lot_init(lot, lot->calls, lot->arg);
 }

@@ -29,7 +29,9 @@ typedef struct cf_berth {
 } cf_berth;
 
 typedef struct {
-    const cf_word *watched;     /* not 0: there is a reason to be awake */
+    /* Is there a reason to be awake?  Sequentially consistent loads. */
+    bool (*calls)(const void *arg);
+    const void *arg;
     cf_word token;              /* 1: somebody searches */
     cf_word parked_count;
     cf_spinlock lock;
@@ -37,7 +39,7 @@ typedef struct {
     cf_spin spin;
 } cf_lot;
 
-void cf_lot_init(cf_lot *lot, const cf_word *watched);
+void cf_lot_init(cf_lot *lot, bool (*calls)(const void *arg), const void *arg);
 void cf_berth_init(cf_berth *berth);
 
 /* A task was pushed, or a searcher leaves some behind: call a parked worker
@@ -53,7 +55,7 @@ cf_lot_notify(cf_lot *lot)
     }
 }
 
-/* Wait until the watched word is not 0 or somebody calls.  Call with the GIL
+/* Wait until there is a reason to be awake or somebody calls.  Call with the GIL
    released.  Afterwards the worker tries to take a task and says how that went
    by cf_lot_found(), or waits again. */
 void cf_lot_wait(cf_lot *lot, cf_berth *berth);
@@ -65,13 +67,13 @@ cf_lot_found(cf_lot *lot, cf_berth *berth)
     if (berth->searching) {
         berth->searching = false;
         cf_store_seq(&lot->token, 0);
-        if (cf_load_seq(lot->watched) != 0) {
+        if (lot->calls(lot->arg)) {
             cf_lot_notify(lot);
         }
     }
 }
 
-/* Call everybody (the watched word says why). */
+/* Call everybody (who looks will see why). */
 void cf_lot_dismiss(cf_lot *lot);
 
 /* For the one thread of a forked child: nobody waits here any more. */

@@ -7,9 +7,21 @@ cf_taskq_init(cf_taskq *q)
 {
     cf_store_relaxed(&q->stub.next, NULL);
     cf_store_relaxed(&q->tail, &q->stub);
-    cf_store_relaxed(&q->length, 0);
+    cf_store_relaxed(&q->pushed, 0);
+    cf_store_relaxed(&q->taken, 0);
+    cf_store_relaxed(&q->closed, 0);
     cf_store_relaxed(&q->lock.word, 0);
     q->head = &q->stub;
+}
+
+/* After `*busy`; who has the lock, or the GIL, is the only one who writes it. */
+static void
+count_taken(cf_taskq *q, _Atomic bool *busy)
+{
+    if (busy != NULL) {
+        cf_store_relaxed(busy, true);
+    }
+    cf_store_release(&q->taken, cf_load_relaxed(&q->taken) + 1);
 }
 
 #if CF_SERIALIZED
@@ -34,10 +46,7 @@ cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
     if (next == NULL) {
         cf_store_relaxed(&q->tail, &q->stub);
     }
-    if (busy != NULL) {
-        cf_store_relaxed(busy, true);
-    }
-    atomic_fetch_sub_explicit(&q->length, 1, memory_order_seq_cst);
+    count_taken(q, busy);
     return task;
 }
 
@@ -54,8 +63,8 @@ append(cf_taskq *q, cf_link *node)
     cf_store_release(&prev->next, node);
 }
 
-/* One try to unlink the first task; NULL while a producer is between its two
-   steps.  Called with the lock held and length > 0, so a task is there. */
+/* One try to unlink the first task; NULL if there is none, or while a producer is between
+   its two steps.  Called with the lock held. */
 static cf_link *
 take_linked(cf_taskq *q)
 {
@@ -83,19 +92,16 @@ take_linked(cf_taskq *q)
 cf_link *
 cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
 {
-    if (cf_taskq_length(q) == 0) {
-        return NULL;
-    }
-    cf_link *task = NULL;
+    cf_link *task;
     cf_spinlock_lock(&q->lock);
-    for (unsigned tries = 1; cf_taskq_length(q) != 0; tries++) {
+    for (unsigned tries = 1;; tries++) {
         task = take_linked(q);
         if (task != NULL) {
-            if (busy != NULL) {
-                /* relaxed: the subtraction behind it releases */
-                cf_store_relaxed(busy, true);
-            }
-            atomic_fetch_sub_explicit(&q->length, 1, memory_order_seq_cst);
+            count_taken(q, busy);
+            break;
+        }
+        /* Only now: the producers' line is better left alone. */
+        if (cf_taskq_length(q) == 0) {
             break;
         }
         if (tries % 64 == 0) {
@@ -114,21 +120,25 @@ cf_taskq_pop(cf_taskq *q, _Atomic bool *busy)
 void
 cf_taskq_push(cf_taskq *q, cf_link *task)
 {
-    /* Counted before it is linked: a consumer can take a task as soon as it is linked,
-       and counted too late it would be subtracted for another one, whose length would
-       then be 0 while it waits; workers of a closed queue would leave it there.
+    /* Counted before it is linked: a consumer can take a task as soon as it is linked, and
+       taken before it was counted it would hide another one for a while, or make the length
+       less than nothing.
 
        seq_cst: publish, then (cf_lot_notify) look for an idle worker.  Its partner
        is cf_lot_wait, which announces itself and then looks at the length; weaker,
        both could miss. */
-    atomic_fetch_add_explicit(&q->length, 1, memory_order_seq_cst);
+#if CF_SERIALIZED
+    cf_store_seq(&q->pushed, cf_load_relaxed(&q->pushed) + 1);
+#else
+    atomic_fetch_add_explicit(&q->pushed, 1, memory_order_seq_cst);
+#endif
     append(q, task);
 }
 
 void
 cf_taskq_close(cf_taskq *q)
 {
-    atomic_fetch_or_explicit(&q->length, CF_TASKQ_CLOSED, memory_order_seq_cst);
+    cf_store_seq(&q->closed, 1);
 }
 
 uint32_t
@@ -161,6 +171,5 @@ cf_taskq_after_fork(cf_taskq *q)
         last = node;
     }
     cf_store_relaxed(&q->tail, last);
-    uint32_t closed = cf_load_relaxed(&q->length) & CF_TASKQ_CLOSED;
-    cf_store_relaxed(&q->length, closed | linked);
+    cf_store_relaxed(&q->pushed, cf_load_relaxed(&q->taken) + linked);
 }

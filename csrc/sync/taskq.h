@@ -9,9 +9,8 @@
 
    With CF_SERIALIZED callers take turns, and all this is a plain list.
 
-   `length` counts what is in, or just being linked, and not taken; with CF_TASKQ_CLOSED it is
-   also the one word that idle workers watch: not 0 means "there is a reason to be
-   awake". */
+   Its length is what was pushed less what was taken: two counts, as producers write the one
+   and consumers the other, each on lines of their own. */
 #ifndef CF_SYNC_TASKQ_H
 #define CF_SYNC_TASKQ_H
 
@@ -22,24 +21,20 @@ typedef struct cf_link {
     struct cf_link *_Atomic next;
 } cf_link;
 
-#define CF_TASKQ_CLOSED (1u << 31)
-
 typedef struct {
     /* producers */
     cf_link *_Atomic tail;
-    /* both */
-    cf_word length;
-#if CF_SERIALIZED
-    cf_link *head;          /* the stub, always: it stands before the first task */
-    cf_spinlock lock;
-    cf_link stub;
-#else
-    char pad[CF_CACHE_LINE - sizeof(cf_link *) - sizeof(cf_word)];
+    cf_word pushed;         /* what is linked, or just being linked */
+    cf_word closed;         /* anybody's: only ever set */
+#if !CF_SERIALIZED
+    char pad[CF_CACHE_LINE - sizeof(cf_link *) - 2 * sizeof(cf_word)];
+#endif
     /* consumers */
     cf_spinlock lock;
-    cf_link *head;          /* guarded by lock */
+    cf_word taken;          /* written with the lock held */
+    cf_link *head;          /* guarded by lock; with CF_SERIALIZED always the stub, which
+                               then stands before the first task */
     cf_link stub;
-#endif
 } cf_taskq;
 
 void cf_taskq_init(cf_taskq *q);
@@ -55,11 +50,27 @@ cf_link *cf_taskq_pop(cf_taskq *q, _Atomic bool *busy);
 /* From now on idle workers find a reason to be awake. */
 void cf_taskq_close(cf_taskq *q);
 
-/* Tasks that wait to be taken. */
+/* Tasks that wait to be taken.  0 is exact at the second load; what is taken between the two
+   is counted still, so that a task which came meanwhile is never hidden by it. */
 static inline uint32_t
-cf_taskq_length(cf_taskq *q)
+cf_taskq_length(const cf_taskq *q)
 {
-    return cf_load_seq(&q->length) & ~CF_TASKQ_CLOSED;
+    uint32_t taken = cf_load_seq(&q->taken);
+    return cf_load_seq(&q->pushed) - taken;
+}
+
+/* There is a reason for a worker to be awake: a task, or the end. */
+static inline bool
+cf_taskq_calls(const cf_taskq *q)
+{
+    return cf_taskq_length(q) != 0 || cf_load_seq(&q->closed) != 0;
+}
+
+/* It is closed, and all that was pushed by then is taken. */
+static inline bool
+cf_taskq_ended(const cf_taskq *q)
+{
+    return cf_load_seq(&q->closed) != 0 && cf_taskq_length(q) == 0;
 }
 
 /* How many of the oldest `limit` tasks are such.  `is_such` is called with the queue's lock

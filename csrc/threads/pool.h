@@ -1,6 +1,6 @@
 /* A thread pool, apart from its Python objects.
 
-   Its life, in `state` (bits are only ever added) and in the queue's CF_TASKQ_CLOSED:
+   Its life, in `state` (bits are only ever added) and in the queue's `closed`:
 
        OPEN --shutdown(), executor collected, interpreter exit--> closed, draining
        OPEN --initializer failed--> BROKEN (pending tasks fail; closed by shutdown())

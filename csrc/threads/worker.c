@@ -117,8 +117,7 @@ work(cf_state *st, cf_pool *pool, cf_worker *w)
         }
         clock = 0;
         cf_store_relaxed(&w->busy, false);
-        uint32_t length = cf_load_seq(&pool->queue.length);
-        if (length == CF_TASKQ_CLOSED) {
+        if (cf_taskq_ended(&pool->queue)) {
             break;
         }
         cf_activity_end(&pool->activity, cf_now_coarse());

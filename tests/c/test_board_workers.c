@@ -39,6 +39,7 @@ typedef struct {
     cf_word done;               /* tasks that were run */
     cf_word inside;             /* of those that meet */
     cf_word interrupted;        /* waits that a signal ended */
+    cf_word away;               /* workers in be_elsewhere() */
     cf_word plain;              /* all workers simply wait, see wait_for_task() */
     int bell;
     uint32_t in_order;          /* what one worker took last; its own */
@@ -102,13 +103,16 @@ run(pool *p, uint32_t slot)
 }
 
 /* The worker does something else, for as long as there is something to take: it is the
-   others' to take it. */
+   others' to take it, so one of them has to be there. */
 static void
 be_elsewhere(pool *p)
 {
-    while (cf_board_length(&p->board) != 0 && !cf_load_relaxed(&p->plain)) {
-        cf_yield();
+    if (atomic_fetch_add(&p->away, 1) + 1 < p->workers) {
+        while (cf_board_length(&p->board) != 0 && !cf_load_relaxed(&p->plain)) {
+            cf_yield();
+        }
     }
+    atomic_fetch_sub(&p->away, 1);
 }
 
 /* Worker 0 simply waits; 1 does something else before it sleeps, 2 wakes now and then. */

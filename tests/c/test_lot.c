@@ -118,7 +118,7 @@ work(void *arg)
             continue;
         }
         cf_store_relaxed(&w->busy, false);
-        if (cf_load_seq(&p->queue.length) == CF_TASKQ_CLOSED) {
+        if (cf_taskq_ended(&p->queue)) {
             break;
         }
         turn_give();
@@ -141,8 +141,9 @@ static void
 explain_pool(void)
 {
     pool *p = the_pool;
-    fprintf(stderr, "length %#x, state %u, done %u, token %u, parked %u, lot lock %u, "
-            "spin %d\n", cf_load_relaxed(&p->queue.length), cf_load_relaxed(&p->state),
+    fprintf(stderr, "length %u, closed %u, state %u, done %u, token %u, parked %u, "
+            "lot lock %u, spin %d\n", cf_taskq_length(&p->queue),
+            cf_load_relaxed(&p->queue.closed), cf_load_relaxed(&p->state),
             cf_load_relaxed(&p->done), cf_load_relaxed(&p->lot.token),
             cf_load_relaxed(&p->lot.parked_count), cf_load_relaxed(&p->lot.lock.word),
             cf_load_relaxed(&p->lot.spin.limit));
@@ -159,12 +160,18 @@ explain_pool(void)
     }
 }
 
+static bool
+has_reason(const void *queue)
+{
+    return cf_taskq_calls(queue);
+}
+
 static pool *
 open_pool(uint32_t workers)
 {
     pool *p = calloc(1, sizeof *p);
     cf_taskq_init(&p->queue);
-    cf_lot_init(&p->lot, &p->queue.length);
+    cf_lot_init(&p->lot, has_reason, &p->queue);
     p->workers = workers;
     the_pool = p;
     explain_hangs(explain_pool);
@@ -523,13 +530,18 @@ a_call_for_nothing_does_no_harm(void)
 
 /* ---- fork ---- */
 
+static bool
+always(const void *nothing)
+{
+    return nothing == NULL;
+}
+
 static void
 after_fork_nobody_waits_and_the_token_is_free(void)
 {
-    cf_word watched = 1;
     cf_lot lot;
     cf_berth gone, mine;
-    cf_lot_init(&lot, &watched);
+    cf_lot_init(&lot, always, NULL);
     cf_berth_init(&gone);
     cf_berth_init(&mine);
     lot.parked = &gone;

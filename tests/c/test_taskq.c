@@ -172,14 +172,15 @@ a_closed_queue_is_drained_as_before(void)
     cf_taskq_init(&q);
     push(&q, &a.link);
     cf_taskq_close(&q);
-    CHECK_EQUAL(q.length, CF_TASKQ_CLOSED | 1);
     CHECK_EQUAL(cf_taskq_length(&q), 1);
+    CHECK(!cf_taskq_ended(&q));
     push(&q, &b.link);
     cf_taskq_close(&q);
     CHECK(pop(&q) == &a.link);
     CHECK(pop(&q) == &b.link);
     CHECK(pop(&q) == NULL);
-    CHECK_EQUAL(q.length, CF_TASKQ_CLOSED);
+    CHECK(cf_taskq_ended(&q));
+    CHECK(cf_taskq_calls(&q));
 }
 
 /* ---- many producers, many consumers ---- */
@@ -201,7 +202,7 @@ explain_traffic(void)
 {
     traffic *t = hanging_traffic;
     fprintf(stderr, "length %u, taken %u, outstanding %u, lock %u, head %p, tail %p, stub %p\n",
-            cf_load_relaxed(&t->q.length), cf_load_relaxed(&t->taken),
+            cf_taskq_length(&t->q), cf_load_relaxed(&t->taken),
             cf_load_relaxed(&t->outstanding), cf_load_relaxed(&t->q.lock.word),
             (void *)t->q.head, (void *)cf_load_relaxed(&t->q.tail), (void *)&t->q.stub);
 }
@@ -388,9 +389,10 @@ after_fork_counts_again_what_is_linked(void)
     push(&q, &a.link);
     push(&q, &b.link);
     cf_taskq_close(&q);
-    atomic_fetch_sub(&q.length, 1);     /* a push that had not come to its count */
+    atomic_fetch_add(&q.pushed, 1);     /* a push that had not come to its link */
     cf_taskq_after_fork(&q);
-    CHECK_EQUAL(q.length, CF_TASKQ_CLOSED | 2);
+    CHECK_EQUAL(cf_taskq_length(&q), 2);
+    CHECK_EQUAL(q.closed, 1);
 }
 
 /* A producer was between its two steps, and others have pushed behind it. */

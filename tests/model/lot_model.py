@@ -4,14 +4,13 @@ What is done under the lot's or the queue's spin lock is one step here: in each 
 section a single operation can be seen by those who do not hold the lock.  A sleeper on a
 futex is a thread that waits for its word to change: the kernel compares the word and
 sleeps in one step, and whoever changes it wakes the sleeper afterwards.  The linked list
-of the queue is not modelled, only its length: a task is there once it is counted.
+of the queue is not modelled, only its two counts: a task is there once it is counted.
 """
 from __future__ import annotations
 
 from checker import END, Model, Program, put, require
 
 AWAKE, PARKED, CALLED, DISMISSED = "AWAKE", "PARKED", "CALLED", "DISMISSED"
-CLOSED = 1 << 31
 
 MUTATIONS = (
     "no last look",
@@ -26,11 +25,43 @@ MUTATIONS = (
 )
 
 
-def tasks(g):
-    return g.length & ~CLOSED
+class Looker(Program):
+    """cf_taskq_calls() and cf_taskq_ended()."""
+
+    def __init__(self, name, mutations, **local):
+        super().__init__(name, mutations, seen=0, yes="", no="", **local)
+
+    def calls(self, g, p, yes, no):
+        """The first load; where to go on with a reason to be awake, and without."""
+        p.seen, p.yes, p.no = g.taken, yes, no
+        return "calls_pushed"
+
+    def calls_pushed(self, g, p):
+        """cf_taskq_calls: load pushed"""
+        if g.pushed != p.seen:
+            return self.looked(p, True)
+        return "calls_closed"
+
+    def calls_closed(self, g, p):
+        """cf_taskq_calls: load closed"""
+        return self.looked(p, g.closed)
+
+    def ended_taken(self, g, p):
+        """cf_taskq_ended: load taken"""
+        p.seen = g.taken
+        return "ended_pushed"
+
+    def ended_pushed(self, g, p):
+        """cf_taskq_ended: load pushed"""
+        return self.looked(p, p.seen == g.pushed)
+
+    def looked(self, p, found):
+        then = p.yes if found else p.no
+        p.seen, p.yes, p.no = 0, "", ""
+        return then
 
 
-class Notifier(Program):
+class Notifier(Looker):
     """cf_lot_notify() and cf_lot_notify_slow(), after which it goes on at `p.then`."""
 
     def notify(self, g, p):
@@ -74,11 +105,11 @@ class Notifier(Program):
 
     def slow_look_parked(self, g, p):
         """cf_lot_notify_slow: load parked_count"""
-        return "slow_look_watched" if g.stack else p.then
+        return "slow_look" if g.stack else p.then
 
-    def slow_look_watched(self, g, p):
-        """cf_lot_notify_slow: load watched"""
-        return "slow_take" if g.length else p.then
+    def slow_look(self, g, p):
+        """cf_lot_notify_slow: load taken"""
+        return self.calls(g, p, "slow_take", p.then)
 
 
 class Producer(Notifier):
@@ -95,8 +126,8 @@ class Producer(Notifier):
         return "notify"
 
     def push(self, g, p):
-        """cf_taskq_push: add to length"""
-        g.length += 1
+        """cf_taskq_push: add to pushed"""
+        g.pushed += 1
         p.left -= 1
         if "told before the push" in self.mutations:
             return "tell_early" if p.left else END
@@ -114,7 +145,7 @@ class Closer(Program):
 
     def close(self, g, p):
         """cf_taskq_close"""
-        g.length |= CLOSED
+        g.closed = True
         p.closed = True
         return END if "dismissed before closed" in self.mutations else "dismiss"
 
@@ -138,22 +169,18 @@ class Worker(Notifier):
     together: tasks that can only end when that many run at once; 0: they end at once.
     """
 
-    start = "pop_look"
+    start = "pop"
 
     def __init__(self, name, mutations, number, together):
         super().__init__(name, mutations, searching=False, then="", callee=-1, holds=False)
         self.number = number
         self.together = together
 
-    def pop_look(self, g, p):
-        """cf_taskq_pop: load length"""
-        return "pop_take" if tasks(g) else "closed_look"
-
-    def pop_take(self, g, p):
-        """cf_taskq_pop: load length, take, subtract from length"""
-        if not tasks(g):
-            return "closed_look"
-        g.length -= 1
+    def pop(self, g, p):
+        """cf_taskq_pop: load pushed, take, add to taken"""
+        if g.pushed == g.taken:
+            return "ended"
+        g.taken += 1
         g.running += 1
         p.then = "run"
         return "found" if p.searching else "run"
@@ -164,7 +191,7 @@ class Worker(Notifier):
             return None
         g.done += 1
         p.then = ""
-        return "pop_look"
+        return "pop"
 
     def found(self, g, p):
         """cf_lot_found: store token"""
@@ -173,13 +200,16 @@ class Worker(Notifier):
         return p.then if "found without a look" in self.mutations else "found_look"
 
     def found_look(self, g, p):
-        """cf_lot_found: load watched"""
-        return "notify" if g.length else p.then
+        """cf_lot_found: load taken"""
+        return self.calls(g, p, "notify", p.then)
 
-    def closed_look(self, g, p):
-        """work: load length"""
-        if g.length != CLOSED:
-            return "wait_token"
+    def ended(self, g, p):
+        """cf_taskq_ended: load closed"""
+        p.yes, p.no = "leave", "wait_token"
+        return "ended_taken" if g.closed else self.looked(p, False)
+
+    def leave(self, g, p):
+        """(work: leave)"""
         p.then = END
         if p.searching and "a worker leaves with the token" not in self.mutations:
             return "found"
@@ -195,12 +225,9 @@ class Worker(Notifier):
         return "spin" if p.searching else "park"
 
     def spin(self, g, p):
-        """cf_lot_wait: cf_spin_until, the look that ends it"""
-        if g.length:
-            return "pop_look"
-        if "announced after the look" in self.mutations:
-            return "give"
-        return "park"
+        """cf_lot_wait: cf_spin_look, the look that ends it: load taken"""
+        give = "announced after the look" in self.mutations
+        return self.calls(g, p, "pop", "give" if give else "park")
 
     def park(self, g, p):
         """cf_lot_wait: push_parked"""
@@ -221,14 +248,14 @@ class Worker(Notifier):
         return "last_look"
 
     def last_look(self, g, p):
-        """cf_lot_wait: load watched"""
+        """cf_lot_wait: load taken"""
         if "no last look" in self.mutations:
             return "sleep"
         if "announced after the look" in self.mutations:
-            return "pop_look" if g.length else "park"
+            return self.calls(g, p, "pop", "park")
         if "token given back after the look" in self.mutations and p.searching:
-            return "unpark" if g.length else "give"
-        return "last_token" if g.length else "sleep"
+            return self.calls(g, p, "unpark", "give")
+        return self.calls(g, p, "last_token", "sleep")
 
     def last_token(self, g, p):
         """cf_lot_wait: take_token"""
@@ -244,7 +271,7 @@ class Worker(Notifier):
             return "sleep"
         g.stack = tuple(n for n in g.stack if n != self.number)
         g.word = put(g.word, self.number, AWAKE)
-        return "pop_look"
+        return "pop"
 
     def sleep(self, g, p):
         """cf_lot_wait: load word, which is not PARKED"""
@@ -254,7 +281,7 @@ class Worker(Notifier):
         if why == CALLED and "the callee does not own the token" not in self.mutations:
             p.searching = True
         g.word = put(g.word, self.number, AWAKE)
-        return "pop_look"
+        return "pop"
 
 
 class Lot(Model):
@@ -269,7 +296,8 @@ class Lot(Model):
             [*self.workers,
              *(Producer(f"producer {i}", mutations, n) for i, n in enumerate(producers)),
              *(Closer(f"closer {i}", mutations) for i in range(closers))],
-            token=0, length=0, stack=(), word=(AWAKE,) * workers, running=0, done=0)
+            token=0, pushed=0, taken=0, closed=False, stack=(), word=(AWAKE,) * workers,
+            running=0, done=0)
         self.closes = closers > 0
 
     def invariant(self, g, threads):
@@ -285,6 +313,6 @@ class Lot(Model):
             require(all(w.pc == END for w in workers), "closed, and a worker never leaves")
             require(not g.stack, "a worker that left is still parked")
         else:
-            require(g.length == 0 and g.done == self.count,
+            require(g.pushed == g.taken and g.done == self.count,
                     "a task waits and nobody will run it")
             require(all(w.pc == "sleep" for w in workers), "a worker hangs")

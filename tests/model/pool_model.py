@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from checker import END, Model, Program, put, require
 
-CLOSED = 1 << 31
 SHUTDOWN, BROKEN, FINALIZING = 1, 2, 4
 PENDING, RUNNING, DONE, FAILED, CANCELLED = "PENDING RUNNING DONE FAILED CANCELLED".split()
 NOT_PUSHED = "NOT_PUSHED"
@@ -22,10 +21,11 @@ MUTATIONS = (
     "the exit hook looks before it says so",
     "idle workers counted before the push",
     "the flags read before the length",
+    "what was pushed read before what was taken",
     "busy after the task has left the length",
     "tasks failed before the pool is broken",
     "a worker leaves without a look at the length",
-    "counted after it is linked",
+    "whether it is closed asked last",
     "shutdown does not wait for starts",
     "a start begins after the pool is closed",
     "a start ends before the thread is registered",
@@ -87,7 +87,7 @@ class Closer(Program):
 
     def close_queue(self, g, p):
         """cf_pool_close: cf_taskq_close"""
-        g.length |= CLOSED
+        g.closed = True
         if "the queue closed before the state" in self.mutations:
             return "close_state"
         return self.closed(g, p)
@@ -123,12 +123,11 @@ class Closer(Program):
         """cf_pool_cancel_queued: take a task and cancel it"""
         if g.locked:
             return None
-        if not g.length & ~CLOSED:
-            return self.after()
         if not g.queue:
-            return None         # counted, and about to be linked
+            # Counted, and about to be linked?
+            return self.after() if g.pushed == g.taken else None
         number, g.queue = g.queue[0], g.queue[1:]
-        g.length -= 1
+        g.taken += 1
         if g.tasks[number] == PENDING:
             g.tasks = put(g.tasks, number, CANCELLED)
         return "cancel_queued"
@@ -187,25 +186,17 @@ class Submitter(Closer):
             return self.outcome(g, "refused")
         if "idle workers counted before the push" in self.mutations:
             return "look_threads"
-        return self.push()
-
-    def push(self):
-        return "link" if "counted after it is linked" in self.mutations else "count"
+        return "count"
 
     def count(self, g, p):
-        """cf_taskq_push: add to length"""
-        g.length += 1
+        """cf_taskq_push: add to pushed"""
+        g.pushed += 1
         g.tasks = put(g.tasks, self.number, PENDING)
-        if "counted after it is linked" in self.mutations:
-            return self.pushed(g, p)
         return "link"
 
     def link(self, g, p):
         """cf_taskq_push: append"""
         g.queue = (*g.queue, self.number)
-        if "counted after it is linked" in self.mutations:
-            g.tasks = put(g.tasks, self.number, PENDING)
-            return "count"
         return self.pushed(g, p)
 
     def pushed(self, g, p):
@@ -218,15 +209,34 @@ class Submitter(Closer):
         if g.threads >= g.most:
             if "idle workers counted before the push" in self.mutations:
                 p.idle = g.most + 1
-                return self.push()
+                return "count"
             return "look_again"
         if "the flags read before the length" in self.mutations:
             return "read_flag"
-        return "read_length"
+        return self.read_length()
 
-    def read_length(self, g, p):
-        """enough_idle: load length"""
-        p.waiting = g.length & ~CLOSED
+    def read_length(self):
+        if "what was pushed read before what was taken" in self.mutations:
+            return "read_pushed"
+        return "read_taken"
+
+    def read_taken(self, g, p):
+        """enough_idle: load taken"""
+        if "what was pushed read before what was taken" in self.mutations:
+            p.waiting -= g.taken
+            return self.length_read(p)
+        p.waiting = g.taken
+        return "read_pushed"
+
+    def read_pushed(self, g, p):
+        """enough_idle: load pushed"""
+        if "what was pushed read before what was taken" in self.mutations:
+            p.waiting = g.pushed
+            return "read_taken"
+        p.waiting = g.pushed - p.waiting
+        return self.length_read(p)
+
+    def length_read(self, p):
         if "the flags read before the length" in self.mutations:
             return self.decide(p)
         return "read_flag"
@@ -238,12 +248,12 @@ class Submitter(Closer):
         if p.at < g.most:
             return "read_flag"
         if "the flags read before the length" in self.mutations:
-            return "read_length"
+            return self.read_length()
         return self.decide(p)
 
     def decide(self, p):
         if "idle workers counted before the push" in self.mutations:
-            return self.push()
+            return "count"
         return "look_again" if p.idle >= p.waiting else "grow"
 
     def grow(self, g, p):
@@ -339,12 +349,11 @@ class Submitter(Closer):
         """cf_pool_fail_queued: take a task, claim it, fail it"""
         if g.locked:
             return None
-        if not g.length & ~CLOSED:
-            return self.told()
         if not g.queue:
-            return None         # counted, and about to be linked
+            # Counted, and about to be linked?
+            return self.told() if g.pushed == g.taken else None
         number, g.queue = g.queue[0], g.queue[1:]
-        g.length -= 1
+        g.taken += 1
         if g.tasks[number] == PENDING:
             g.tasks = put(g.tasks, number, FAILED)
         return "fail_queued"
@@ -395,7 +404,7 @@ class Worker(Program):
     start = "enlist"
 
     def __init__(self, name, mutations, number, together, breaks):
-        super().__init__(name, mutations, task=-1)
+        super().__init__(name, mutations, task=-1, seen=-1)
         self.number = number
         self.together = together
         self.breaks = breaks
@@ -410,25 +419,20 @@ class Worker(Program):
         g.listed = put(g.listed, self.number, True)
         self.say_busy(g, True)
         if not self.breaks:
-            return "pop_look"
+            return "pop"
         if "tasks failed before the pool is broken" in self.mutations:
             return "break_pop"
         return "break_state"
 
     # work()
 
-    def pop_look(self, g, p):
-        """cf_taskq_pop: load length"""
-        return "pop_take" if g.length & ~CLOSED else "say_idle"
-
-    def pop_take(self, g, p):
+    def pop(self, g, p):
         """cf_taskq_pop: lock, take"""
         if g.locked:
             return None
-        if not g.length & ~CLOSED:
-            return "say_idle"
         if not g.queue:
-            return None         # counted, and about to be linked
+            # Counted, and about to be linked?
+            return "say_idle" if g.pushed == g.taken else None
         g.locked = True
         p.task, g.queue = g.queue[0], g.queue[1:]
         if "busy after the task has left the length" in self.mutations:
@@ -443,8 +447,8 @@ class Worker(Program):
         return "pop_count"
 
     def pop_count(self, g, p):
-        """cf_taskq_pop: subtract from length, unlock"""
-        g.length -= 1
+        """cf_taskq_pop: add to taken, unlock"""
+        g.taken += 1
         g.locked = False
         if "busy after the task has left the length" in self.mutations:
             return "pop_busy"
@@ -463,7 +467,7 @@ class Worker(Program):
     def task_gone(self, g, p):
         """work: store busy"""
         self.say_busy(g, False)
-        return "pop_look"
+        return "pop"
 
     def run(self, g, p):
         """run_task: the call ends, store busy"""
@@ -476,24 +480,41 @@ class Worker(Program):
         """cf_future_finish"""
         g.tasks = put(g.tasks, p.task, DONE)
         p.task = -1
-        return "pop_look"
+        return "pop"
 
     def say_idle(self, g, p):
         """work: store busy"""
         self.say_busy(g, False)
-        return "closed_look"
+        if "whether it is closed asked last" in self.mutations:
+            return "ended_taken"
+        return "ended_closed"
 
-    def closed_look(self, g, p):
-        """work: load length"""
-        if g.length == CLOSED:
+    # cf_taskq_ended()
+
+    def ended_closed(self, g, p):
+        """work: load closed"""
+        if "whether it is closed asked last" in self.mutations:
+            return "delist" if g.closed else "sleep"
+        if g.closed and "a worker leaves without a look at the length" in self.mutations:
             return "delist"
-        if g.length and "a worker leaves without a look at the length" in self.mutations:
-            return "delist"
-        return "sleep"
+        return "ended_taken" if g.closed else "sleep"
+
+    def ended_taken(self, g, p):
+        """work: load taken"""
+        p.seen = g.taken
+        return "ended_pushed"
+
+    def ended_pushed(self, g, p):
+        """work: load pushed"""
+        empty = p.seen == g.pushed
+        p.seen = -1
+        if empty and "whether it is closed asked last" in self.mutations:
+            return "ended_closed"
+        return "delist" if empty else "sleep"
 
     def sleep(self, g, p):
         """cf_lot_wait: there is a reason to be awake"""
-        return "pop_look" if g.length else None
+        return "pop" if g.closed or g.pushed != g.taken else None
 
     def delist(self, g, p):
         """worker_tp_call: delist; the thread ends"""
@@ -514,14 +535,14 @@ class Worker(Program):
         """cf_pool_break: take a task, claim it, fail it"""
         if g.locked:
             return None
-        if g.length & ~CLOSED:
-            if not g.queue:
-                return None     # counted, and about to be linked
+        if g.queue:
             number, g.queue = g.queue[0], g.queue[1:]
-            g.length -= 1
+            g.taken += 1
             if g.tasks[number] == PENDING:
                 g.tasks = put(g.tasks, number, FAILED)
             return "break_pop"
+        if g.pushed != g.taken:
+            return None         # counted, and about to be linked
         if "tasks failed before the pool is broken" in self.mutations:
             return "break_state"
         return "delist"
@@ -549,11 +570,11 @@ class Pool(Model):
             [*self.workers,
              *(Submitter(f"submit {i}", m, i, i < fails) for i in range(submitters)),
              *others],
-            state=0, finalizing=False, length=0, queue=(), locked=False, threads=idle,
-            starting=0, no_starts=False, settled=False, returned=False,
-            most=most, registered=tuple(range(idle)), started=present, listed=present,
-            ended=(False,) * most, busy=(False,) * most, tasks=(NOT_PUSHED,) * submitters,
-            outcomes=("",) * submitters, begun=0)
+            state=0, finalizing=False, pushed=0, taken=0, closed=False, queue=(),
+            locked=False, threads=idle, starting=0, no_starts=False, settled=False,
+            returned=False, most=most, registered=tuple(range(idle)), started=present,
+            listed=present, ended=(False,) * most, busy=(False,) * most,
+            tasks=(NOT_PUSHED,) * submitters, outcomes=("",) * submitters, begun=0)
         self.ends = shutdown or cancel or exits
         self.cancel = cancel
 

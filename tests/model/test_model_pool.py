@@ -94,10 +94,12 @@ BROKEN = {
     "busy after the task has left the length": (TOGETHER, "hangs at run"),
     "tasks failed before the pool is broken": (
         dict(submitters=2, most=1, breaks=True), "accepted and never run"),
+    "what was pushed read before what was taken": (
+        dict(submitters=2, most=2, together=2), "hangs at run"),
     "a worker leaves without a look at the length": (
-        dict(submitters=2, most=1), "accepted and never run"),
-    "counted after it is linked": (
-        dict(submitters=2, most=1, idle=1, shutdown=True), "accepted and never run"),
+        dict(submitters=2, most=1, shutdown=True), "accepted and never run"),
+    "whether it is closed asked last": (
+        dict(submitters=2, most=1, shutdown=True), "accepted and never run"),
     "shutdown does not wait for starts": (WAITS, "did not wait for a t"),
     "a start begins after the pool is closed": (WAITS, "did not wait for a t"),
     "a start ends before the thread is registered": (WAITS, "did not wait for a t"),

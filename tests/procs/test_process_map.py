@@ -5,7 +5,7 @@ import weakref
 
 import proc_tasks as tasks
 import pytest
-from testkit import GUARD, eventually, stdlib_from
+from testkit import GUARD, eventually, stdlib_from, stdlib_with_gil
 
 CHUNKS = [1, 2, 3, 7, 64, 1000]
 
@@ -134,6 +134,7 @@ def test_dropping_the_iterator_cancels_the_rest(cf, procs, door):
     assert len(gate.latecomers()) <= (0 if cf.implementation == "cfutures" else 10)
 
 
+@stdlib_with_gil("a result is freed when the thread that unpickled it wakes: with the next one")
 def test_results_are_let_go_of_as_they_are_read(shared):
     """The iterator keeps no result that it has given."""
     alive = []
