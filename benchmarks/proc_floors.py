@@ -4,6 +4,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import mmap
+import multiprocessing
 import os
 import pickle
 import time
@@ -228,3 +229,28 @@ def floor_proc_fork(lib: SimpleNamespace, meter: Meter, *, n: int) -> Sample:
     sample = meter.per_item(body, range(n), lambda got: got == n)
     sample.value /= 1e3
     return sample
+
+
+@proc_floor(cases=[{"n": 30}], quick=[{"n": 15}], unit="ms/pool")
+def floor_proc_start(lib: SimpleNamespace, meter: Meter, *, n: int) -> Sample:
+    """Start two forked multiprocessing.Process, until one has written a byte; median ms.
+
+    No pool whose workers are these can give its first result sooner.
+    """
+    context = multiprocessing.get_context("fork")
+    reader, writer = os.pipe()
+    walls = []
+    for _ in range(n + 1):      # the first one warms up
+        start = time.perf_counter()
+        pair = [context.Process(target=os.write, args=(writer, b"x")) for _ in range(2)]
+        for process in pair:
+            process.start()
+        got = os.read(reader, 1)
+        walls.append(time.perf_counter() - start)
+        verify(got + os.read(reader, 1) == b"xx", "wrong bytes")
+        for process in pair:
+            process.join()
+    os.close(reader)
+    os.close(writer)
+    wall = median(walls[1:])
+    return Sample(value=wall * 1e3, wall=wall * 1e6, items=n)
