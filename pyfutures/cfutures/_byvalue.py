@@ -28,6 +28,7 @@ have that state of it already.
 from __future__ import annotations
 
 import builtins
+import dataclasses
 import io
 import os
 import pickle
@@ -56,7 +57,7 @@ from cfutures._lineage import (
     not_sent,
     was_applied,
 )
-from cfutures._pickle import MAIN_NAMES, Pickler
+from cfutures._pickle import MAIN_NAMES, REDUCERS, Pickler
 from cfutures._survey import LARGE, Sent, Survey, global_names, outline, portable
 
 __all__ = ["Dump", "reduce_class", "reduce_function"]
@@ -499,6 +500,20 @@ def reduce_class(pickler: Pickler, cls: type) -> Any:
         args[3]["__slots__"] = names if isinstance(names, str) else tuple(names)
     return (_make_class, (number, make, args),
             (dump, number, digest, set_state, (attributes, slots)), None, None, _set_class)
+
+
+def _reduce_sentinel(obj: object) -> Any:
+    """One of the marks in a dataclass, which are known by their identity."""
+    for name, value in vars(dataclasses).items():
+        if value is obj:
+            return getattr, (dataclasses, name)
+    return NotImplemented
+
+
+# Here, as only classes by value hold them, and dataclasses takes long to import.
+REDUCERS.update((type(getattr(dataclasses, name)), _reduce_sentinel)
+                for name in ("MISSING", "KW_ONLY", "_FIELD", "_HAS_DEFAULT_FACTORY")
+                if hasattr(dataclasses, name))
 
 
 def _make_class(number: str, make: Callable[..., type], args: tuple[Any, ...]) -> type:

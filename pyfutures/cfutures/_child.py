@@ -14,9 +14,8 @@ import signal
 import traceback
 from collections.abc import Callable
 from concurrent.futures._base import LOGGER
-from dataclasses import dataclass, field, replace
 from multiprocessing import reduction
-from typing import Any
+from typing import Any, NamedTuple
 
 from cfutures import _cells, _core, _crash, _output, _pickle
 from cfutures._deferred import DeferredSignals
@@ -56,8 +55,7 @@ def _receive(passed: Any) -> Inherited:
     return inherited
 
 
-@dataclass(frozen=True)
-class Start:
+class Start(NamedTuple):
     """What a worker is told; pickled unless the child is forked."""
 
     segment: Inherited
@@ -73,12 +71,12 @@ class Start:
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
     # For a forked child only: the parent's state that it has to undo.
-    signals: DeferredSignals | None = field(default=None, compare=False)
+    signals: DeferredSignals | None = None
     close: tuple[int, ...] = ()
 
     def pickled(self) -> Start:
         """The same without what only a forked child can use."""
-        return replace(self, signals=None, close=())
+        return self._replace(signals=None, close=())
 
 
 def main(start: Start) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import signal
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from dataclasses import dataclass
 
 from cfutures import _report
 
@@ -74,15 +73,18 @@ def task_stack(text: str) -> str:
     return "".join(kept).rstrip() + "\n" if kept else ""
 
 
-@dataclass(frozen=True)
 class Death:
-    """What is known of a worker that died."""
+    """What is known of a worker that died.  No dataclass: these take long to import."""
 
-    pid: int
-    exitcode: int | None
-    functions: list[str]
-    state: int
-    text: str
+    def __init__(
+        self, pid: int, exitcode: int | None, functions: list[str], state: int, text: str
+    ) -> None:
+        """`functions`: those it was running; `state` and `text`: as in _report."""
+        self.pid = pid
+        self.exitcode = exitcode
+        self.functions = functions
+        self.state = state
+        self.text = text
 
     @property
     def signal(self) -> signal.Signals | None:

@@ -18,7 +18,6 @@ dicts of numbers meets no Python code.
 """
 from __future__ import annotations
 
-import dataclasses
 import functools
 import io
 import pickle
@@ -157,14 +156,6 @@ def _cast_memoryview(data: Any, format: str, shape: tuple[int, ...]) -> memoryvi
     return made
 
 
-def _reduce_sentinel(obj: object) -> Any:
-    """One of the marks in a dataclass, which are known by their identity."""
-    for name, value in vars(dataclasses).items():
-        if value is obj:
-            return getattr, (dataclasses, name)
-    return NotImplemented
-
-
 def _reduce_lru_cache(obj: Any) -> Any:
     """A function under ``functools.lru_cache``: it begins with an empty cache."""
     if importable(obj) or not hasattr(obj, "__wrapped__"):
@@ -199,15 +190,13 @@ def _reduce_method(method: types.MethodType) -> Any:
 _CachedProperty = functools.cached_property
 _LruCache: Any = type(functools.lru_cache(abs))
 
-_OURS: dict[type, Callable[[Any], Any]] = {
+#: How objects of some types are written, for which pickle does not do it; _byvalue adds more.
+REDUCERS: dict[type, Callable[[Any], Any]] = {
     types.CellType: _reduce_cell,
     types.CodeType: _reduce_code,
     types.ModuleType: _reduce_module,
     memoryview: _reduce_memoryview,
     _LruCache: _reduce_lru_cache,
-    **{type(getattr(dataclasses, name)): _reduce_sentinel
-       for name in ("MISSING", "KW_ONLY", "_FIELD", "_HAS_DEFAULT_FACTORY")
-       if hasattr(dataclasses, name)},
     **({_CachedProperty: _reduce_cached_property} if sys.version_info < (3, 12) else {}),
     **dict.fromkeys(
         (
@@ -250,7 +239,7 @@ def _reduce(pickler: Pickler, obj: Any) -> Any:
         return _byvalue.reduce_class(pickler, obj)
     reduce = _FORKING.get(kind)
     if reduce is None:
-        reduce = _OURS.get(kind)
+        reduce = REDUCERS.get(kind)
         return NotImplemented if reduce is None else reduce(obj)
     if reduce is _standard_reduce_method:
         return _reduce_method(obj)
@@ -305,7 +294,7 @@ class Pickler(pickle.Pickler):
         self.dump_reference: weakref.ref[Dump] | None = None
 
     #: Called by pickle for whatever is not a plain builtin value.
-    reducer_override: Any = Reducer(_reduce, (_FORKING, _OURS), MAIN_NAMES)
+    reducer_override: Any = Reducer(_reduce, (_FORKING, REDUCERS), MAIN_NAMES)
 
 
 def pickler(file: _Writable, buffer_callback: Callable[[Any], object] | None) -> Pickler:

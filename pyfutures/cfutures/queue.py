@@ -134,7 +134,7 @@ def _in_main(is_class: bool, name: str, make: Callable[..., Any], args: tuple[An
 
 class _ItemPickler(_pickle.Pickler):
     reducer_override: Any = Reducer(
-        _reduce, (_pickle._FORKING, _pickle._OURS), _pickle.MAIN_NAMES)
+        _reduce, (_pickle._FORKING, _pickle.REDUCERS), _pickle.MAIN_NAMES)
 
 
 _core._configure(
