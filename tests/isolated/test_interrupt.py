@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from testkit import ours, prelude, run_child
+from testkit import ours, prelude, run_child, stdlib_with_gil
 
 #: Seconds; a hang is for ever, and a machine can be slow.
 PROMPT = 5
@@ -80,6 +80,7 @@ WAITS = {
 }
 
 
+@stdlib_with_gil("Ctrl-C leaves a lock of the pool or of a future locked, and all hangs")
 @pytest.mark.parametrize("call", WAITS)
 def test_interrupt_ends_a_wait(implementation, call, record_property):
     out = run_child(COMMON + f"""

@@ -672,6 +672,10 @@ if pid == 0:
         executor.kill_workers()
         executor.shutdown()
         del executor
+        # At its end CPython 3.13.5 waits for multiprocessing's resource tracker, which is a
+        # child of the parent's: an ignored exception on stderr, which is not what is asked.
+        from multiprocessing import resource_tracker
+        resource_tracker._resource_tracker._pid = None
     except BaseException:
         import traceback
         traceback.print_exc()
