@@ -10,7 +10,7 @@ import zlib
 
 import proc_tasks as tasks
 import pytest
-from testkit import GUARD, eventually, ours
+from testkit import GUARD, eventually, ours, stdlib_with_gil
 
 np = pytest.importorskip("numpy", reason="NumPy is not installed")
 there = pytest.importorskip("array_tasks")
@@ -384,6 +384,7 @@ def test_arguments_that_are_results_that_are_arguments(shared):
     assert np.array_equal(array, array_of(MIB))
 
 
+@stdlib_with_gil("a result is freed when the thread that unpickled it wakes: with the next one")
 def test_a_result_in_shared_memory_is_freed_like_any_other(shared):
     result = shared.submit(there.make_noise, MIB, 0).result(GUARD)
     reference = weakref.ref(result)
