@@ -61,6 +61,7 @@ class Manager(threading.Thread):
         self._engine = engine
         self._replace = replace
         self._executor = weakref.ref(executor, lambda _: engine._wake())
+        self._started: threading.Event = _Begun()
         self._steps: list[tuple[float, Callable[[], None]]] = []
         self._failures = 0              # workers that died early, in a row
         self._interrupt_asked = False   # set by interrupt(), in any thread
@@ -75,11 +76,11 @@ class Manager(threading.Thread):
         for it would take as long as all that submit() does, and nobody needs it so soon.
         """
         _managers.add(self)
-        self._started = _Begun()
         try:
             super().start()
         except Exception:
             _managers.discard(self)
+            self._started = threading.Event()       # there is nothing to wait for
             raise
         if _exiting:
             # The exit may have looked before we were there.
@@ -87,15 +88,21 @@ class Manager(threading.Thread):
 
     def join(self, timeout: float | None = None) -> None:
         """As Thread.join()."""
-        if isinstance(self._started, _Begun):
-            self._started.really_wait()
-        super().join(timeout)
+        if self._begun(timeout):
+            super().join(timeout)
 
     def is_alive(self) -> bool:
         """As Thread.is_alive()."""
-        if isinstance(self._started, _Begun):
-            self._started.really_wait()
+        self._begun()
         return super().is_alive()
+
+    def _begun(self, timeout: float | None = None) -> bool:
+        # Where it could not be started it is an ordinary event.
+        return not isinstance(self._started, _Begun) or self._started.really_wait(timeout)
+
+    def forget(self) -> None:
+        """In a forked child: there is no such thread, whether it had begun or not."""
+        self._started.set()
 
     # ---- asked for by other threads ----
 
@@ -321,6 +328,8 @@ def _python_exit() -> None:
 
 def _after_fork() -> None:
     """In a forked child: the workers and their managers are the parent's."""
+    for manager in list(_managers):
+        manager.forget()
     _managers.clear()
     for crew in list(crews):
         crew.forget()

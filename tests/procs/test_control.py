@@ -652,6 +652,31 @@ def test_nothing_is_left_open(cf, context):
 
 # --- forked children --------------------------------------------------------------------
 
+def test_forked_child_of_a_pool_whose_manager_has_hardly_begun(run):
+    result = run("""
+import warnings
+warnings.simplefilter("ignore")
+for n in range(30):
+    executor = cf.ProcessPoolExecutor(1, mp_context=context)
+    future = executor.submit(abs, -n)
+    pid = os.fork()
+    if pid == 0:
+        watch(GUARD)
+        manager = executor._executor_manager_thread
+        alive = manager is not None and manager.is_alive()
+        executor.shutdown()
+        os._exit(alive)
+    _, status = os.waitpid(pid, 0)
+    assert status == 0, status
+    assert future.result(GUARD) == n
+    executor.shutdown()
+    if executor._mp_context.get_start_method() != "fork" and n == 4:
+        break
+say("done")
+""")
+    assert result.out.split() == ["done"] and result.err == ""
+
+
 def test_forked_child_does_not_touch_the_parent_s_workers(run):
     result = run("""
 import multiprocessing, warnings
