@@ -111,9 +111,6 @@ begin_on_slot(void *arg)
 {
     cf_procpool *pool = ((slot_wait *)arg)->pool;
     uint32_t enlisted = cf_load_relaxed(&pool->enlisted);
-    if (cf_board_length(&pool->board) == 0) {
-        return CF_SPIN_FIRST;
-    }
     /* Processes that are only starting take milliseconds, and a thread that yields to one
        of them has no processor for as long as it computes. */
     if (!cf_board_begun(&pool->board, enlisted)) {
@@ -122,6 +119,7 @@ begin_on_slot(void *arg)
     /* Every worker has a task and more are queued: the processors have better to do than to
        watch a thread spin. */
     return cf_load_relaxed(&pool->running) >= (uint32_t)pool->st->cpus
+            && cf_board_length(&pool->board) > 0
             && cf_board_idle(&pool->board, enlisted) == 0
         ? CF_NAP_FIRST : CF_SPIN_FIRST;
 }

@@ -135,6 +135,13 @@ cf_taskq_push(cf_taskq *q, cf_link *task)
     append(q, task);
 }
 
+bool
+cf_taskq_calls(const void *queue)
+{
+    const cf_taskq *q = queue;
+    return cf_taskq_length(q) != 0 || cf_load_seq(&q->closed) != 0;
+}
+
 void
 cf_taskq_close(cf_taskq *q)
 {

@@ -59,12 +59,9 @@ cf_taskq_length(const cf_taskq *q)
     return cf_load_seq(&q->pushed) - taken;
 }
 
-/* There is a reason for a worker to be awake: a task, or the end. */
-static inline bool
-cf_taskq_calls(const cf_taskq *q)
-{
-    return cf_taskq_length(q) != 0 || cf_load_seq(&q->closed) != 0;
-}
+/* There is a reason for a worker of this cf_taskq to be awake: a task, or the end.  For
+   cf_lot_init(). */
+bool cf_taskq_calls(const void *queue);
 
 /* It is closed, and all that was pushed by then is taken. */
 static inline bool

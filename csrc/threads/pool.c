@@ -8,12 +8,6 @@ future_of(cf_link *link)
     return cf_container_of(link, FutureObject, link);
 }
 
-static bool
-has_reason(const void *queue)
-{
-    return cf_taskq_calls(queue);
-}
-
 cf_pool *
 cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number)
 {
@@ -24,7 +18,7 @@ cf_pool_new(PyObject *module, uint32_t max_workers, uint32_t number)
     }
     CF_BORN(thread_pool);
     cf_taskq_init(&pool->queue);
-    cf_lot_init(&pool->lot, has_reason, &pool->queue);
+    cf_lot_init(&pool->lot, cf_taskq_calls, &pool->queue);
     cf_store_relaxed(&pool->refs, 1);
     pool->st = cf_state_of_module(module);
     pool->module = Py_NewRef(module);

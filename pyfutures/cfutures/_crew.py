@@ -154,7 +154,7 @@ class Crew:
         made: list[tuple[int, Any]] = []
         try:
             # Before the first fork: after one each page that is written to is copied first.
-            made = self._make(count, signals)
+            self._make(made, count, signals)
             while made:
                 self._launch(*made.pop(0))
                 if signals.due:
@@ -186,18 +186,17 @@ class Crew:
             if streams:
                 self._output = Output(streams)
 
-    def _make(self, count: int, signals: DeferredSignals) -> list[tuple[int, Any]]:
-        """Up to `count` new workers, each with its number and its process, not started."""
-        made: list[tuple[int, Any]] = []
-        try:
-            while len(made) < count and (place := self.engine._enlist()) is not None:
-                made.append((place[0], None))
-                made[-1] = place[0], self._process(*place, signals)
-        except BaseException:
-            for number, _ in made:
-                self.engine._delist(number)
-            raise
-        return made     # fewer if there is no room: some have to leave first
+    def _make(
+        self, made: list[tuple[int, Any]], count: int, signals: DeferredSignals
+    ) -> None:
+        """Append `count` new workers, not started: their numbers and processes.
+
+        Fewer if there is no room: some have to leave first.  If this raises, the last one
+        has a number and no process yet.
+        """
+        while len(made) < count and (place := self.engine._enlist()) is not None:
+            made.append((place[0], None))
+            made[-1] = place[0], self._process(*place, signals)
 
     def _process(self, number: int, arena: int, signals: DeferredSignals) -> Any:
         """The process of worker `number`, which is to have that arena."""

@@ -61,7 +61,6 @@ class Manager(threading.Thread):
         self._engine = engine
         self._replace = replace
         self._executor = weakref.ref(executor, lambda _: engine._wake())
-        self._started: threading.Event = _Begun()
         self._steps: list[tuple[float, Callable[[], None]]] = []
         self._failures = 0              # workers that died early, in a row
         self._interrupt_asked = False   # set by interrupt(), in any thread
@@ -75,6 +74,7 @@ class Manager(threading.Thread):
         It begins beside processes that begin as well, as many as there are CPUs: to wait
         for it would take as long as all that submit() does, and nobody needs it so soon.
         """
+        self._started: threading.Event = _Begun()
         _managers.add(self)
         try:
             super().start()
@@ -97,7 +97,7 @@ class Manager(threading.Thread):
         return super().is_alive()
 
     def _begun(self, timeout: float | None = None) -> bool:
-        # Where it could not be started it is an ordinary event.
+        # Where it was not, or could not be, started it is an ordinary event.
         return not isinstance(self._started, _Begun) or self._started.really_wait(timeout)
 
     def forget(self) -> None:

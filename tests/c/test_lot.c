@@ -160,18 +160,12 @@ explain_pool(void)
     }
 }
 
-static bool
-has_reason(const void *queue)
-{
-    return cf_taskq_calls(queue);
-}
-
 static pool *
 open_pool(uint32_t workers)
 {
     pool *p = calloc(1, sizeof *p);
     cf_taskq_init(&p->queue);
-    cf_lot_init(&p->lot, has_reason, &p->queue);
+    cf_lot_init(&p->lot, cf_taskq_calls, &p->queue);
     p->workers = workers;
     the_pool = p;
     explain_hangs(explain_pool);
