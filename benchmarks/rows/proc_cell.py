@@ -1,14 +1,16 @@
 """Functions that no worker can import: of __main__, of a notebook's cell, closures."""
 from __future__ import annotations
 
+import functools
 import pickle
 import sys
 import time
 from collections.abc import Callable
+from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from meter import Meter, Sample, Skip, verify
+from meter import SMALL, Meter, Sample, Skip, verify
 from registry import proc_row
 
 from rows import proc_pool
@@ -61,6 +63,38 @@ def proc_cell(lib: SimpleNamespace, meter: Meter, *, fn: str, n: int) -> Sample:
         sample = meter.per_item(body, items, lambda got: got == items)
     sample.extra["first"] = first * 1e6
     return sample
+
+
+@proc_row(cases=[{"fn": fn, "n": 10_000} for fn in ("plain", "global", "list", "closure")],
+          quick=[{"fn": fn, "n": 10_000} for fn in ("plain", "closure")],
+          unit="x imported", sides=("cfutures",), peers=False)
+def proc_cell_over(lib: SimpleNamespace, meter: Meter, *, fn: str, n: int) -> Sample:
+    """The same, over an imported function: rounds of n of each, in turn, in one pool.
+
+    In turn, for what a task costs differs by half between two processes, and from minute to
+    minute; ratio of the medians of the rounds. "imported" over itself would be 1.
+    """
+    functions = echo, _functions()[fn]
+    items = list(range(n))
+    walls: tuple[list[float], list[float]] = ([], [])
+    with proc_pool.make(lib, 2) as pool:
+        submit = pool.submit
+
+        def body(function: Callable[[int], int], some: list[int]) -> list[int]:
+            futures = [submit(function, item) for item in some]
+            return [future.result() for future in futures]
+
+        for function in functions:
+            meter.warm_up(functools.partial(body, function), items[:SMALL])
+        while sum(walls[0]) < 2 * meter.enough:
+            for function, wall in zip(functions, walls, strict=True):
+                start = time.perf_counter()
+                got = body(function, items)
+                wall.append(time.perf_counter() - start)
+                verify(got == items, "wrong result")
+    imported, by_value = (median(wall) for wall in walls)
+    return Sample(value=by_value / imported, wall=by_value / n * 1e6,
+                  items=n * len(walls[1]), extra={"imported": imported / n * 1e6})
 
 
 def _functions() -> dict[str, Callable[[Any], Any]]:

@@ -75,7 +75,16 @@ write_text(writer *w, PyObject *value, unsigned depth)
            : cf_frame_text(&w->frame, kind, kept, data, (uint64_t)length);
 }
 
-static cf_status write_value(writer *w, PyObject *value, unsigned depth);
+static cf_status write_other(writer *w, PyObject *value, unsigned depth);
+
+/* CF_OK, CF_SYSTEM; CF_AGAIN: it is not simple.  Inline for ints: a list may have a million. */
+static inline cf_status
+write_value(writer *w, PyObject *value, unsigned depth)
+{
+    int64_t number;
+    return PyLong_CheckExact(value) && cf_short_int(value, &number)
+           ? cf_frame_int(&w->frame, number) : write_other(w, value, depth);
+}
 
 static cf_status
 write_items(writer *w, unsigned kind, PyObject *const *items, Py_ssize_t count,
@@ -132,9 +141,8 @@ write_container(writer *w, PyObject *value, unsigned depth)
     return write_dict(w, value, depth);
 }
 
-/* CF_OK, CF_SYSTEM; CF_AGAIN: it is not simple. */
 static cf_status
-write_value(writer *w, PyObject *value, unsigned depth)
+write_other(writer *w, PyObject *value, unsigned depth)
 {
     if (PyLong_CheckExact(value)) {
         int overflow;

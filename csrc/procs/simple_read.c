@@ -136,18 +136,32 @@ set_item(simple_reader *r, PyObject *dict, PyObject *key, PyObject *value)
     return status;
 }
 
+/* Room for `count` items at once spares the dict from growing step by step.  Not for
+   strings as keys: CPython has a smaller table for these, which only grows. */
+static PyObject *
+new_dict(PyObject *first_key, Py_ssize_t count)
+{
+    return PyUnicode_CheckExact(first_key) ? PyDict_New() : cf_new_dict(count);
+}
+
 static PyObject *
 read_dict(simple_reader *r, Py_ssize_t count, unsigned depth)
 {
-    PyObject *dict = PyDict_New();
-    for (Py_ssize_t i = 0; dict != NULL && i < count; i++) {
+    if (count == 0) {
+        return PyDict_New();
+    }
+    PyObject *dict = NULL;
+    for (Py_ssize_t i = 0; i < count; i++) {
         PyObject *key = read_value(r, depth);
         PyObject *value = key == NULL ? NULL : read_value(r, depth);
-        if (value == NULL || set_item(r, dict, key, value) < 0) {
-            Py_CLEAR(dict);
-        }
+        bool done = value != NULL && (i > 0 || (dict = new_dict(key, count)) != NULL)
+                    && set_item(r, dict, key, value) == 0;
         Py_XDECREF(key);
         Py_XDECREF(value);
+        if (!done) {
+            Py_XDECREF(dict);
+            return NULL;
+        }
     }
     return dict;
 }
@@ -156,6 +170,9 @@ static PyObject *
 read_value(simple_reader *r, unsigned depth)
 {
     cf_value value;
+    if (cf_reader_int(&r->reader, &value.as.integer)) {
+        return PyLong_FromLong(value.as.integer);
+    }
     if (cf_reader_next(&r->reader, &value) != CF_OK) {
         return cf_codec_corrupt(r->codec);
     }

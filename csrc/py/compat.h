@@ -1,10 +1,13 @@
 /* The one place that knows Python versions; also the one place that includes
-   Python.h.  The public C API only, but for the reference counts of free-threaded builds. */
+   Python.h.  The public C API only, but for the reference counts of free-threaded builds, how
+   short ints are kept, and dicts of a known size. */
 #ifndef CF_PY_COMPAT_H
 #define CF_PY_COMPAT_H
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 #if PY_VERSION_HEX < 0x030b0000
 #  error "cfutures needs CPython 3.11 or newer"
@@ -76,6 +79,39 @@ cf_hand_over(PyObject *o)
     }
 #else
     (void)o;
+#endif
+}
+
+/* An empty dict with room for `count` items whose keys are not strings (for these CPython
+   has a denser table, which only grows from an empty one). */
+static inline PyObject *
+cf_new_dict(Py_ssize_t count)
+{
+#if PY_VERSION_HEX < 0x030e0000
+    return _PyDict_NewPresized(count);
+#else
+    (void)count;
+    return PyDict_New();
+#endif
+}
+
+/* If `o`, an int, is kept as one digit: its value. */
+static inline bool
+cf_short_int(PyObject *o, int64_t *value)
+{
+#if PY_VERSION_HEX < 0x030c0000
+    Py_ssize_t size = Py_SIZE(o);       /* with the sign of the int */
+    if (size < -1 || size > 1) {
+        return false;
+    }
+    *value = size == 0 ? 0 : size * (int64_t)((PyLongObject *)o)->ob_digit[0];
+    return true;
+#else
+    if (!PyUnstable_Long_IsCompact((PyLongObject *)o)) {
+        return false;
+    }
+    *value = PyUnstable_Long_CompactValue((PyLongObject *)o);
+    return true;
 #endif
 }
 
