@@ -107,7 +107,7 @@ slot_sleep(void *arg, cf_deadline until)
 }
 
 static cf_beginning
-begin_on_slot(void *arg)
+begin_on_slot(void *arg, uint32_t *waiting)
 {
     cf_procpool *pool = ((slot_wait *)arg)->pool;
     uint32_t enlisted = cf_load_relaxed(&pool->enlisted);
@@ -118,9 +118,9 @@ begin_on_slot(void *arg)
     }
     /* Every worker has a task and more are queued: the processors have better to do than to
        watch a thread spin. */
+    *waiting = (uint32_t)cf_board_length(&pool->board);
     return cf_load_relaxed(&pool->running) >= (uint32_t)pool->st->cpus
-            && cf_board_length(&pool->board) > 0
-            && cf_board_idle(&pool->board, enlisted) == 0
+            && *waiting > 0 && cf_board_idle(&pool->board, enlisted) == 0
         ? CF_NAP_FIRST : CF_SPIN_FIRST;
 }
 

@@ -75,17 +75,56 @@ static cf_spin callers_spin = CF_SPIN_INIT;
 #define FIRST_SLEEP_NS 20000000
 
 /* Where every CPU has a task to run and more are queued, a waiting thread only takes
-   time from them: spinning it is one competitor more, and asleep it is woken for each
-   result that it asks for in turn.  A short sleep that nobody ends lets some results
-   come together; it is over before the queue can run dry. */
-#define NAP_NS 100000
+   time from them: spinning it is one competitor more; asleep it is woken for each result
+   that it asks for in turn, and each time keeps the kernel from giving an idle CPU one of
+   two workers that share the other.  Short sleeps that nobody ends let some results come
+   together.  A quarter of the time that the queue would last: they are over before it runs
+   dry. */
+#define SHORTEST_NAP_NS 100000
+#define LONGEST_NAP_NS 500000
+#define NAPS_NS 10000000        /* then a real sleep: these tasks are long ones */
+
+/* How long the workers took for one task while somebody napped last; a guess. */
+static cf_word pace_ns;
+
+static int64_t
+nap_length(uint32_t waiting)
+{
+    int64_t lasts = (int64_t)waiting * cf_load_relaxed(&pace_ns);
+    return lasts / 4 < SHORTEST_NAP_NS ? SHORTEST_NAP_NS
+           : lasts / 4 > LONGEST_NAP_NS ? LONGEST_NAP_NS : lasts / 4;
+}
 
 static void
-nap(int64_t now, cf_deadline until)
+learn_pace(int64_t slept, uint32_t before, uint32_t after)
+{
+    /* More may have been queued meanwhile; that says nothing. */
+    if (after < before && slept < UINT32_MAX) {
+        cf_store_relaxed(&pace_ns, (uint32_t)(slept / (before - after)));
+    }
+}
+
+/* How to go on when it is over. */
+static cf_beginning
+nap(const cf_blocker *b, int64_t start, cf_deadline until, uint32_t waiting)
 {
     cf_word nobody = 0;
-    cf_deadline end = now + NAP_NS;
-    cf_wait32(&nobody, 0, end < until ? end : until, CF_PRIVATE);
+    cf_beginning then = CF_NAP_FIRST;
+    int64_t now = start;
+    while (then == CF_NAP_FIRST && now < until && now - start < NAPS_NS) {
+        cf_deadline end = now + nap_length(waiting);
+        cf_wait32(&nobody, 0, end < until ? end : until, CF_PRIVATE);
+        int64_t woke = cf_now();
+        uint32_t before = waiting;
+        waiting = 0;
+        then = b->begin(b->arg, &waiting);
+        learn_pace(woke - now, before, waiting);
+        now = woke;
+        if (cf_load_acquire(b->word) & b->mask) {
+            return CF_SLEEP_AT_ONCE;    /* which will not be long */
+        }
+    }
+    return then;
 }
 
 int
@@ -96,9 +135,10 @@ cf_block_on(const cf_blocker *b, cf_deadline until)
         int64_t start = cf_now();
         cf_status status;
         cf_deadline end = until;
-        cf_beginning begin = first ? b->begin(b->arg) : CF_SLEEP_AT_ONCE;
+        uint32_t waiting = 0;
+        cf_beginning begin = first ? b->begin(b->arg, &waiting) : CF_SLEEP_AT_ONCE;
         if (begin == CF_NAP_FIRST) {
-            nap(start, until);
+            begin = nap(b, start, until, waiting);
         }
         if (begin == CF_SPIN_FIRST && cf_spin_until(b->spin, b->word, b->mask)) {
             status = CF_OK;
@@ -138,10 +178,11 @@ typedef struct {
 } cell_wait;
 
 static cf_beginning
-begin_on_cell(void *arg)
+begin_on_cell(void *arg, uint32_t *waiting)
 {
     cf_state *st = ((cell_wait *)arg)->st;
-    return st->saturated(st) ? CF_NAP_FIRST : CF_SPIN_FIRST;
+    *waiting = st->saturated(st);
+    return *waiting != 0 ? CF_NAP_FIRST : CF_SPIN_FIRST;
 }
 
 static cf_status

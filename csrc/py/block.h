@@ -18,16 +18,17 @@ int cf_deadline_from_now(PyObject *timeout, cf_deadline *until);
    1: so it is; 0: the deadline has passed; -1: a signal handler raised, or OSError. */
 int cf_block_until(cf_state *st, cf_word *cell, uint32_t mask, cf_deadline until);
 
-/* How a wait begins: awake, as it may be over in a moment; with a short sleep that nobody
+/* How a wait begins: awake, as it may be over in a moment; with short sleeps that nobody
    ends; or asleep at once.  The last two where spinning would only be in the way. */
 typedef enum { CF_SPIN_FIRST, CF_NAP_FIRST, CF_SLEEP_AT_ONCE } cf_beginning;
 
-/* The same for a word that is not a cell.  `sleep` returns CF_OK when there is nothing to
-   wait for any more, else as cf_cell_wait(). */
+/* The same for a word that is not a cell.  `begin` is asked again after each short sleep,
+   and tells, with CF_NAP_FIRST, how many tasks wait.  `sleep` returns CF_OK when there is
+   nothing to wait for any more, else as cf_cell_wait(). */
 typedef struct {
     cf_word *word;              /* spin on `*word & mask` */
     uint32_t mask;
-    cf_beginning (*begin)(void *arg);
+    cf_beginning (*begin)(void *arg, uint32_t *waiting);
     cf_status (*sleep)(void *arg, cf_deadline until);
     void *arg;
     cf_spin *spin;

@@ -237,15 +237,16 @@ cf_pool_raise_closed(cf_state *st, uint32_t state)
     }
 }
 
-bool
+uint32_t
 cf_pools_saturated(cf_state *st)
 {
-    bool found = false;
+    uint32_t found = 0;
     int looked = 0;
     cf_spinlock_lock(&st->pools_lock);
     for (cf_pool *pool = st->pools; pool != NULL && looked < 8; pool = pool->next, looked++) {
         /* One task may be the caller's own, that a worker is about to take. */
-        if (cf_taskq_length(&pool->queue) < 2) {
+        uint32_t waiting = cf_taskq_length(&pool->queue);
+        if (waiting < 2) {
             continue;
         }
         int busy = 0;
@@ -257,7 +258,7 @@ cf_pools_saturated(cf_state *st)
         }
         cf_spinlock_unlock(&pool->workers_lock);
         if (!idle && busy >= st->cpus) {
-            found = true;
+            found = waiting;
             break;
         }
     }
