@@ -81,7 +81,7 @@ static cf_spin callers_spin = CF_SPIN_INIT;
    together.  A quarter of the time that the queue would last: they are over before it runs
    dry. */
 #define SHORTEST_NAP_NS 100000
-#define LONGEST_NAP_NS 500000
+#define LONGEST_NAP_NS 2000000
 #define NAPS_NS 10000000        /* then a real sleep: these tasks are long ones */
 
 /* How long the workers took for one task while somebody napped last; a guess. */
