@@ -6,7 +6,9 @@
 
 /* End this process, at once and without a word, when process `pid` ends: by a thread that
    does nothing else and takes no signals.  If `pid` is gone already the process ends
-   here.  CF_OK or CF_SYSTEM (errno). */
+   here.  Where the system has no descriptors of processes (before Linux 5.3, or in a sandbox
+   that forbids them) or none left, the thread looks twice a second.  CF_OK or CF_SYSTEM
+   (errno). */
 cf_status cf_orphan_watch(int pid);
 
 #endif

@@ -3,33 +3,53 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdint.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "plat/peer.h"
 
+#define LOOK_NS 500000000
+
+typedef struct {
+    int fd;                     /* of the process, or -1: */
+    cf_peer peer;               /* who it is */
+} watched;
+
 static void *
 watch(void *arg)
 {
-    int fd = (int)(intptr_t)arg;
-    bool ready = false;
-    while (!ready) {
-        if (cf_poll(&fd, &ready, 1, CF_FOREVER) == CF_SYSTEM) {
-            return NULL;        /* not to be watched: better an orphan than a lost task */
+    watched *parent = arg;
+    bool gone = false;
+    while (!gone) {
+        if (parent->fd < 0) {
+            cf_poll(NULL, NULL, 0, cf_now() + LOOK_NS);
+            gone = cf_peer_is_gone(&parent->peer);
+        }
+        else if (cf_poll(&parent->fd, &gone, 1, CF_FOREVER) == CF_SYSTEM) {
+            break;              /* not to be watched: better an orphan than a lost task */
         }
     }
-    _exit(1);
+    if (gone) {
+        _exit(1);
+    }
+    free(parent);
+    return NULL;
 }
 
 cf_status
 cf_orphan_watch(int pid)
 {
-    int fd = cf_peer_open(pid);
-    if (fd < 0) {
-        if (errno == ESRCH) {
+    watched *parent = malloc(sizeof *parent);
+    if (parent == NULL) {
+        errno = ENOMEM;
+        return CF_SYSTEM;
+    }
+    parent->fd = cf_peer_open(pid);
+    if (parent->fd < 0) {
+        parent->peer = cf_peer_of(pid);
+        if (cf_peer_is_gone(&parent->peer)) {
             _exit(1);
         }
-        return CF_SYSTEM;
     }
     /* A thread of the small kind: PR_SET_PDEATHSIG would not do, it fires when the thread
        that forked ends. */
@@ -41,11 +61,14 @@ cf_orphan_watch(int pid)
     pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&thread, &attr, watch, (void *)(intptr_t)fd);
+    int error = pthread_create(&thread, &attr, watch, parent);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     pthread_attr_destroy(&attr);
     if (error != 0) {
-        cf_peer_close(fd);
+        if (parent->fd >= 0) {
+            cf_peer_close(parent->fd);
+        }
+        free(parent);
         errno = error;
         return CF_SYSTEM;
     }

@@ -20,6 +20,7 @@ typedef struct {
 } cf_peer;
 
 cf_peer cf_peer_self(void);
+cf_peer cf_peer_of(int pid);    /* one of the same namespace, which is still there */
 /* Is it known to have ended?  Any process of the same user or not; a few microseconds. */
 bool cf_peer_is_gone(const cf_peer *peer);
 

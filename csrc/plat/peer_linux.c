@@ -28,12 +28,13 @@ cf_peer_open(int pid)
     return (int)syscall(SYS_pidfd_open, pid, 0);        /* close-on-exec always */
 }
 
-/* The 22nd field of /proc/PID/stat; the second one can hold spaces and brackets.  0: there
-   is no such process, or no such file. */
+/* The third and the 22nd field of /proc/PID/stat: a letter, and when it was started; the
+   second one can hold spaces and brackets.  0: there is no such process, or no such file. */
 static uint64_t
-started(int pid)
+look_up(int pid, char *state)
 {
     char name[64], text[1024];
+    *state = '?';
     snprintf(name, sizeof name, "/proc/%d/stat", pid);
     int fd = open(name, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
@@ -43,6 +44,9 @@ started(int pid)
     close(fd);
     text[n > 0 ? n : 0] = '\0';
     const char *at = strrchr(text, ')');
+    if (at != NULL && at[1] == ' ') {
+        *state = at[2];
+    }
     for (int field = 2; at != NULL && field < 22; field++) {
         at = strchr(at + 1, ' ');
     }
@@ -57,10 +61,16 @@ own_space(void)
 }
 
 cf_peer
+cf_peer_of(int pid)
+{
+    char state;
+    return (cf_peer){.pid = pid, .started = look_up(pid, &state), .space = own_space()};
+}
+
+cf_peer
 cf_peer_self(void)
 {
-    int pid = getpid();
-    return (cf_peer){.pid = pid, .started = started(pid), .space = own_space()};
+    return cf_peer_of(getpid());
 }
 
 bool
@@ -70,18 +80,21 @@ cf_peer_is_gone(const cf_peer *peer)
     if (peer->space != 0 && space != 0 && peer->space != space) {
         return false;
     }
+    /* What nobody has waited for yet has ended, too: a descriptor says so, and the state,
+       where there are no descriptors. */
+    bool ended = false;
     int fd = cf_peer_open(peer->pid);
-    if (fd < 0) {
-        return errno == ESRCH || (kill(peer->pid, 0) != 0 && errno == ESRCH);
+    if (fd >= 0) {
+        ended = cf_poll(&fd, &ended, 1, CF_NO_WAIT) == CF_OK && ended;
+        cf_peer_close(fd);
     }
-    bool ended = false;         /* what nobody has waited for yet has ended, too */
-    cf_status status = cf_poll(&fd, &ended, 1, CF_NO_WAIT);
-    cf_peer_close(fd);
-    if (status == CF_OK && ended) {
+    else if (errno == ESRCH || (kill(peer->pid, 0) != 0 && errno == ESRCH)) {
         return true;
     }
-    uint64_t now = started(peer->pid);
-    return peer->started != 0 && now != 0 && now != peer->started;
+    char state;
+    uint64_t now = look_up(peer->pid, &state);
+    return ended || (fd < 0 && (state == 'Z' || state == 'X'))
+           || (peer->started != 0 && now != 0 && now != peer->started);
 }
 
 int

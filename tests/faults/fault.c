@@ -2,6 +2,8 @@
 
        fault_arm("mmap", 3, 0)     the third call from now on fails, in this process
        fault_arm("mmap", 3, 1)     the third call of each process that is forked from now on
+       fault_arm("pidfd_open", -1, 0)  all calls, here and in what is forked, with ENOSYS:
+                                   a system that has no such call
        fault_disarm()              returns how many calls were made to fail since, anywhere
 
    Once a call has failed the function works again.  malloc() and mmap() are counted only if
@@ -34,7 +36,7 @@ static _Atomic long countdown;          /* calls until the one that fails */
 static _Atomic int *failures;           /* shared with the processes that are forked */
 static _Atomic pid_t spared;            /* this process makes no call fail; 0: only children do */
 static _Atomic pid_t counting;          /* whose countdown it is */
-static long first;                      /* the countdown of a forked process */
+static long first;                      /* the countdown of a forked process; -1: all calls */
 
 void
 fault_arm(const char *name, long n, int in_children)
@@ -64,6 +66,10 @@ fails(const char *name)
     const char *wanted = armed;
     if (wanted == NULL || strcmp(wanted, name) != 0) {
         return 0;
+    }
+    if (first < 0) {
+        (*failures)++;
+        return 1;
     }
     pid_t pid = (pid_t)syscall(SYS_getpid);
     if (pid != counting) {
@@ -232,7 +238,7 @@ syscall(long number, ...)
     }
     va_end(args);
     if (number == SYS_pidfd_open && fails("pidfd_open")) {
-        errno = EMFILE;
+        errno = first < 0 ? ENOSYS : EMFILE;
         return -1;
     }
     return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);

@@ -69,3 +69,33 @@ def test_queue():
 
 def test_fork_of_the_program():
     run("forks", "malloc", "mmap", "pipe", "fork")
+
+
+def test_a_system_without_descriptors_of_processes():
+    """Before Linux 5.3, or in a sandbox that forbids pidfd_open(): deaths are seen all the same,
+    of a worker by its parent and of the parent by its workers."""
+    print(run_program("""
+import ctypes, faultkit
+from prockit import alive
+from testkit import eventually
+injector = ctypes.CDLL(None)
+injector.fault_arm(b"pidfd_open", -1, 0)
+faultkit.processes(context)
+
+with cf.ProcessPoolExecutor(2, mp_context=context, on_crash="replace") as executor:
+    doomed = executor.submit(os._exit, 3)
+    assert isinstance(doomed.exception(GUARD), cf.process.WorkerCrashed)
+    assert executor.submit(tasks.add, 1).result(GUARD) == 2
+
+reader, writer = os.pipe()
+if os.fork() == 0:
+    executor = cf.ProcessPoolExecutor(2, mp_context=context)
+    executor.submit(tasks.add, 1).result(GUARD)
+    os.write(writer, " ".join(map(str, executor._processes)).encode())
+    os.kill(os.getpid(), signal.SIGKILL)
+workers = list(map(int, os.read(reader, 100).split()))
+assert len(workers) == 2
+assert eventually(lambda: not any(map(alive, workers)), GUARD)     # and nobody has reaped it
+assert injector.fault_disarm() > 5
+os.wait()
+""", limit=100).out)
