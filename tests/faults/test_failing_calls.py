@@ -72,8 +72,8 @@ def test_fork_of_the_program():
 
 
 def test_a_system_without_descriptors_of_processes():
-    """Before Linux 5.3, or in a sandbox that forbids pidfd_open(): deaths are seen all the same,
-    of a worker by its parent and of the parent by its workers."""
+    """Before Linux 5.3, or in a sandbox that forbids pidfd_open(): deaths are seen all the
+    same, of a worker by its parent and of the parent by its workers."""
     print(run_program("""
 import ctypes, faultkit
 from prockit import alive
