@@ -43,6 +43,23 @@ class Sample:
         return asdict(self)
 
 
+@dataclass
+class Turns:
+    """Seconds that the same work took alone and together, in turn, and CPU of the latter."""
+
+    alone: float = 0.0
+    together: float = 0.0
+    cpu: float = 0.0
+    rounds: int = 0
+
+    def sample(self, value: float, items: int, **extra: float) -> Sample:
+        """A sample of rounds of so many items; `extra` in seconds for all, told as µs each."""
+        done = self.rounds * items
+        return Sample(value=value, wall=self.together / done * 1e6, cpu=self.cpu / done * 1e6,
+                      items=done,
+                      extra={name: all_ / done * 1e6 for name, all_ in extra.items()})
+
+
 def verify(condition: bool, what: str) -> None:
     """Fail the whole run unless `condition`: a fast wrong answer is worth nothing."""
     if not condition:
@@ -99,6 +116,32 @@ class Meter:
         count = rounds * len(items)
         return Sample(value=wall / count * 1e6, wall=wall / count * 1e6,
                       cpu=cpu / count * 1e6, items=count)
+
+    def in_turn(self, alone: Callable[[], Any], together: Callable[[], Any],
+                check: Callable[[Any], bool]) -> Turns:
+        """Time `together()`, and `alone()` before and after it (half of each counts).
+
+        As many rounds as make `enough` of it; `check` is given what both return.
+        """
+        turns = Turns()
+        while turns.together < self.enough:
+            turns.alone += self._alone(alone, check) / 2
+            cpu, start = self.cpu(), time.perf_counter()
+            got = together()
+            turns.together += time.perf_counter() - start
+            turns.cpu += self.cpu() - cpu
+            turns.alone += self._alone(alone, check) / 2
+            turns.rounds += 1
+            verify(check(got), f"wrong result in round {turns.rounds}")
+        return turns
+
+    @staticmethod
+    def _alone(alone: Callable[[], Any], check: Callable[[Any], bool]) -> float:
+        start = time.perf_counter()
+        got = alone()
+        seconds = time.perf_counter() - start
+        verify(check(got), "wrong result of the loop")
+        return seconds
 
     def latency(self, trip: Callable[[int], Any], pause: Callable[[], Any], n: int,
                 check: Callable[[int, Any], bool]) -> Sample:

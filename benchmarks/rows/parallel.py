@@ -5,12 +5,11 @@ import hashlib
 import os
 import sysconfig
 import threading
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from meter import Meter, Sample, Skip, verify
+from meter import Meter, Sample, Skip
 from registry import FLOOR, row
 
 DISTINCT = 8    # different blocks; more would measure the memory, not the pool
@@ -115,19 +114,7 @@ def speed_up(meter: Meter, together: Callable[[list[Any]], list[Any]],
     if (os.cpu_count() or 1) < 2:
         raise Skip("one CPU")
     meter.warm_up(together, some)
-    serial = parallel = cpu = 0.0
-    rounds = 0
-    while parallel < meter.enough:
-        start = time.perf_counter()
-        one_by_one = alone(items)
-        middle, cpu_middle = time.perf_counter(), time.process_time()
-        got = together(items)
-        end, cpu_end = time.perf_counter(), time.process_time()
-        verify(one_by_one == right and got == right, "wrong result")
-        serial += middle - start
-        parallel += end - middle
-        cpu += cpu_end - cpu_middle
-        rounds += 1
-    n = rounds * len(items)
-    return Sample(value=serial / parallel, wall=parallel / n * 1e6, cpu=cpu / n * 1e6,
-                  items=n, extra={"serial": serial / n * 1e6, "parallel": parallel / n * 1e6})
+    turns = meter.in_turn(lambda: alone(items), lambda: together(items),
+                          lambda got: got == right)
+    return turns.sample(turns.alone / turns.together, len(items), serial=turns.alone,
+                        parallel=turns.together)

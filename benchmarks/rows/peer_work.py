@@ -2,12 +2,11 @@
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from meter import Meter, Sample, Skip, verify
+from meter import Meter, Sample, Skip
 from registry import peer_row, peer_thread_row, proc_floor
 
 from rows import proc_pool
@@ -107,23 +106,6 @@ def speed_up(meter: Meter, each: Callable[[Callable[[int], Any], list[int]], lis
     """Time the loop and `each(fn, items)` in turn over the same items."""
     right = loop(fn, items)
     meter.warm_up(functools.partial(each, fn), items[:max(4, len(items) // 10)])
-    serial = parallel = cpu = 0.0
-    rounds = 0
-    while parallel < meter.enough:
-        serial += _seconds(fn, items) / 2
-        cpu_before, start = meter.cpu(), time.perf_counter()
-        got = each(fn, items)
-        parallel += time.perf_counter() - start
-        cpu += meter.cpu() - cpu_before
-        serial += _seconds(fn, items) / 2
-        verify(got == right, "wrong result")
-        rounds += 1
-    done = rounds * len(items)
-    return Sample(value=serial / parallel, wall=parallel / done * 1e6, cpu=cpu / done * 1e6,
-                  items=done, extra={"task": serial / done * 1e6})
-
-
-def _seconds(fn: Callable[[int], Any], items: list[int]) -> float:
-    start = time.perf_counter()
-    loop(fn, items)
-    return time.perf_counter() - start
+    turns = meter.in_turn(lambda: loop(fn, items), lambda: each(fn, items),
+                          lambda got: got == right)
+    return turns.sample(turns.alone / turns.together, len(items), task=turns.alone)

@@ -35,7 +35,8 @@ def proc_grain(lib: SimpleNamespace, meter: Meter, *, us: int) -> Sample:
 
     1 is ideal: half of the time of the same loop in this process, measured before and
     after each round. submit() all, then result() of each; the caller is not pinned and
-    shares the two CPUs. floor_grain is the same without a pool. Extras: µs a task.
+    shares the two CPUs. floor_grain is the same without a pool. Extras, µs: "task", the loop's;
+    "each", the pool's.
     """
     with proc_pool.make(lib, 2, initializer=take_a_cpu, initargs=(_cpus(),)) as pool:
         submit = pool.submit
@@ -97,20 +98,10 @@ def _against_ideal(meter: Meter, us: int,
     n = max(2, min(MOST, int(ROUND * 1e6 / us)) // 2 * 2)
     right = [count(steps)] * n
     meter.warm_up(functools.partial(together, max(2, n // 10)), steps)
-    alone = both = cpu = 0.0
-    rounds = 0
-    while both < meter.enough:
-        alone += _serial(n, steps) / 2
-        cpu_before, start = meter.cpu(), time.perf_counter()
-        got = together(n, steps)
-        both += time.perf_counter() - start
-        cpu += meter.cpu() - cpu_before
-        alone += _serial(n, steps) / 2
-        verify(got == right, "wrong result")
-        rounds += 1
-    done = rounds * n
-    return Sample(value=both / (alone / 2), wall=both / done * 1e6, cpu=cpu / done * 1e6,
-                  items=done, extra={"task": alone / done * 1e6, "per task": both / done * 1e6})
+    turns = meter.in_turn(lambda: [count(steps) for _ in range(n)],
+                          functools.partial(together, n, steps), lambda got: got == right)
+    return turns.sample(turns.together / (turns.alone / 2), n, task=turns.alone,
+                        each=turns.together)
 
 
 def steps_for(us: int) -> int:
