@@ -223,8 +223,8 @@ future = cf.Future()
 for wait in (future.result, future.exception, lambda: cf.wait([future]),
              lambda: next(cf.as_completed([future]))):
     timer = threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1))
-    timer.start()
     try:
+        timer.start()       # on a busy machine the signal comes in here
         wait()
     except Stop as error:
         assert str(error) == "handled"
