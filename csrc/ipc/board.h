@@ -29,6 +29,9 @@
 #ifndef CF_IPC_BOARD_H
 #define CF_IPC_BOARD_H
 
+#include <stddef.h>
+#include <string.h>
+
 #include "base/activity.h"
 #include "ipc/segment.h"
 #include "plat/clock.h"
@@ -81,6 +84,19 @@ typedef struct {
 } cf_slot;
 
 _Static_assert(sizeof(cf_slot) == 128, "two cache lines");
+
+/* A copy of a slot whose message is the caller's, with the word as of now: who sleeps on the
+   word, and who announces, may write to the first two fields meanwhile. */
+static inline cf_slot
+cf_slot_copy(cf_slot *slot)
+{
+    cf_slot copy;
+    size_t from = offsetof(cf_slot, definition);
+    memcpy((char *)&copy + from, (char *)slot + from, sizeof copy - from);
+    cf_store_relaxed(&copy.word, cf_load_relaxed(&slot->word));
+    cf_store_relaxed(&copy.next, 0);
+    return copy;
+}
 
 /* ---- what else lies in shared memory; for board*.c, and for tests and diagnosis ---- */
 

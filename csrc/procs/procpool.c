@@ -164,7 +164,7 @@ cf_procpool_free_slot(cf_procpool *pool, uint32_t slot)
     if (!cf_task_is(task, CF_TASK_FETCHED | CF_TASK_ENDED)
         && (cf_load_acquire(&shared->word) & CF_SLOT_DONE))
     {
-        cf_slot copy = *shared;
+        cf_slot copy = cf_slot_copy(shared);
         cf_discard_result(pool->codec, &copy);
     }
     cf_place place = {0, 0, CF_WHERE_INLINE, 0};

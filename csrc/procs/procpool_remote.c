@@ -212,7 +212,7 @@ procpool_fetch(cf_state *Py_UNUSED(st), cf_remote *remote, cf_remote_slot slot, 
         return Py_NewRef(task->extra->error);
     }
     /* A copy: what the worker could still scribble over is read once. */
-    cf_slot copy = *cf_board_slot(&pool->board, slot.number);
+    cf_slot copy = cf_slot_copy(cf_board_slot(&pool->board, slot.number));
     cf_task_flag(task, CF_TASK_FETCHED);
     if ((cf_load_relaxed(&copy.word) & CF_SLOT_STATE) != CF_SLOT_DONE) {
         return cf_procpool_scribble_error(pool);

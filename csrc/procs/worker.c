@@ -84,7 +84,7 @@ static void
 run(worker *w, uint32_t number, uint32_t *clock)
 {
     cf_slot *slot = cf_board_slot(&w->board, number);
-    cf_slot copy = *slot;
+    cf_slot copy = cf_slot_copy(slot);
     cf_message m;
     cf_store_relaxed(&slot->started, *clock != 0 ? *clock : cf_now_stamp());
     cf_store_relaxed(&slot->finished, 0);
