@@ -34,8 +34,8 @@ class Pool(ABC):
     @abstractmethod
     def one(self, fn: Callable[..., Any], *args: Any) -> Any: ...
 
-    @abstractmethod
-    def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]: ...
+    def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
+        raise NotImplementedError("threads have no workers that could be killed")
 
     @abstractmethod
     def close(self) -> None: ...
