@@ -85,7 +85,7 @@ def curves(saved: dict[str, Any], target: Path) -> None:
             axes.xaxis.set_major_formatter(lambda x, _: short(x))
         axes.set_yscale("log")
         bottom, top = axes.get_ylim()
-        axes.set_ylim(bottom / 1.5, top * 6)        # room for the legend
+        axes.set_ylim(bottom / 1.5, top * 20)       # room for the legend
         axes.set_title(f"{title}: {unit}")
         axes.set_xlabel(label)
         axes.minorticks_off()
