@@ -92,6 +92,15 @@ explain_hangs(void (*explain)(void))
     pthread_mutex_unlock(&watch_lock);
 }
 
+void
+made_progress(void)
+{
+    pthread_mutex_lock(&watch_lock);
+    watch_generation++;
+    pthread_cond_signal(&watch_changed);
+    pthread_mutex_unlock(&watch_lock);
+}
+
 /* ---- running ---- */
 
 static void

@@ -38,6 +38,8 @@ int rounds(int usual);
 /* What the watchdog prints beside the name of a test that hangs; NULL: nothing.  It
    is reset at the end of each test. */
 void explain_hangs(void (*explain)(void));
+/* What is slow, because others use the processors, does not hang: the limit begins anew. */
+void made_progress(void);
 
 /* ---- random numbers: one generator for each thread, all from the seed ---- */
 

@@ -461,6 +461,7 @@ complete_in_turn(void *arg)
             }
         }
         pthread_barrier_wait(&x->gate);
+        made_progress();
         for (int i = 0; i < BATCH; i++) {
             cf_store_relaxed(&x->cells[i], 0);
         }
