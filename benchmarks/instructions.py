@@ -30,32 +30,32 @@ OBJECTS = {"_core.": "cfutures' C core", "_pickle.": "pickle", "python": "interp
            "libc": "C library", "libpthread": "C library", "ld-": "C library"}
 
 
-def threads(n: int) -> list[int]:
-    """Empty tasks behind a worker that waits, so that nobody spins for the next one."""
-    from cfutures import ThreadPoolExecutor
+def behind_a_waiting_worker(pool: Any, n: int) -> list[int]:
+    """Empty tasks that all wait when the only worker begins: nobody spins for the next."""
     from rows.tasks import echo
 
     reader, writer = os.pipe()
-    with ThreadPoolExecutor(1) as pool:
+    with pool:
         pool.submit(os.read, reader, 1)
         futures = [pool.submit(echo, i) for i in range(n)]
         os.write(writer, b"x")
         futures[-1].result()
         return [future.result() for future in futures]
+
+
+def threads(n: int) -> list[int]:
+    """Empty tasks of a thread."""
+    from cfutures import ThreadPoolExecutor
+
+    return behind_a_waiting_worker(ThreadPoolExecutor(1), n)
 
 
 def processes(n: int) -> list[int]:
     """The same with a worker that is a process; its instructions count as well."""
     from cfutures import ProcessPoolExecutor
-    from rows.tasks import echo
 
-    reader, writer = os.pipe()
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("fork")) as pool:
-        pool.submit(os.read, reader, 1)
-        futures = [pool.submit(echo, i) for i in range(n)]
-        os.write(writer, b"x")
-        futures[-1].result()
-        return [future.result() for future in futures]
+    context = multiprocessing.get_context("fork")
+    return behind_a_waiting_worker(ProcessPoolExecutor(1, mp_context=context), n)
 
 
 def queue(n: int) -> list[int]:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import BrokenExecutor
 from typing import Any
 
+from meter import Skip
+
 CHUNK = 1000    # items a chunk, where the documentation advises chunks and gives no number
 
 
@@ -35,7 +37,7 @@ class Pool(ABC):
     def one(self, fn: Callable[..., Any], *args: Any) -> Any: ...
 
     def outcomes(self, fn: Callable[[Any], Any], items: Sequence[Any]) -> dict[int, Any]:
-        raise NotImplementedError("threads have no workers that could be killed")
+        raise Skip("threads cannot be killed")
 
     @abstractmethod
     def close(self) -> None: ...

@@ -211,40 +211,20 @@ reader_number(cf_reader *r, void *number, size_t size)
     return CF_OK;
 }
 
-/* An int of `size` bytes; a writer takes the shortest form. */
+/* The int behind this tag; a writer takes the shortest form. */
 static cf_status
-reader_int(cf_reader *r, unsigned size, int64_t *value)
+reader_int(cf_reader *r, unsigned tag, int64_t *value)
 {
-    int8_t one;
-    int16_t two;
-    int32_t four;
-    int64_t eight, shorter_min, shorter_max;
-    cf_status status;
-    switch (size) {
-    case 1:
-        status = reader_number(r, &one, 1);
-        if (status == CF_OK) {
-            *value = one;
-        }
-        return status;
-    case 2:
-        status = reader_number(r, &two, 2);
-        eight = status == CF_OK ? two : 0;
-        shorter_min = INT8_MIN, shorter_max = INT8_MAX;
-        break;
-    case 4:
-        status = reader_number(r, &four, 4);
-        eight = status == CF_OK ? four : 0;
-        shorter_min = INT16_MIN, shorter_max = INT16_MAX;
-        break;
-    default:
-        eight = 0;
-        status = reader_number(r, &eight, 8);
-        shorter_min = INT32_MIN, shorter_max = INT32_MAX;
-        break;
+    if (tag == CF_VALUE_INT) {
+        cf_status status = reader_number(r, value, 8);
+        return status == CF_OK && *value == (int32_t)*value ? CF_CORRUPT : status;
     }
-    *value = eight;
-    return eight >= shorter_min && eight <= shorter_max ? CF_CORRUPT : status;
+    unsigned size = 1u << (tag - CF_VALUE_INT1);
+    if (reader_left(r) < size || cf_int_behind(tag, r->at, value) == 0) {
+        return CF_CORRUPT;
+    }
+    r->at += size;
+    return CF_OK;
 }
 
 static cf_status
@@ -299,11 +279,9 @@ cf_reader_next(cf_reader *r, cf_value *value)
     switch (value->kind) {
     case CF_VALUE_NONE: case CF_VALUE_TRUE: case CF_VALUE_FALSE:
         return CF_OK;
-    case CF_VALUE_INT1: case CF_VALUE_INT2: case CF_VALUE_INT4:
+    case CF_VALUE_INT1: case CF_VALUE_INT2: case CF_VALUE_INT4: case CF_VALUE_INT:
         value->kind = CF_VALUE_INT;
-        return reader_int(r, 1u << (tag - CF_VALUE_INT1), &value->as.integer);
-    case CF_VALUE_INT:
-        return reader_int(r, 8, &value->as.integer);
+        return reader_int(r, tag, &value->as.integer);
     case CF_VALUE_FLOAT:
         return reader_number(r, &value->as.real, 8);
     case CF_VALUE_BYTES: case CF_VALUE_ASCII: case CF_VALUE_LATIN:

@@ -201,43 +201,42 @@ typedef struct {
 void cf_reader_init(cf_reader *r, const void *frame, uint64_t size);
 /* The next value.  CF_OK or CF_CORRUPT. */
 cf_status cf_reader_next(cf_reader *r, cf_value *value);
-/* If an int of 1, 2 or 4 bytes is next, in the form that a writer takes: it, read here, for
-   a list may have a million.  False: cf_reader_next() is to look. */
-static inline bool
-cf_reader_int(cf_reader *r, int64_t *value)
+/* The int of 1, 2 or 4 bytes behind this tag.  How many bytes; 0: another tag, or a writer
+   would have taken a shorter form. */
+static inline unsigned
+cf_int_behind(unsigned tag, const unsigned char *at, int64_t *value)
 {
     int8_t one;
     int16_t two;
     int32_t four;
-    if (r->end - r->at < 5) {
-        return false;
-    }
-    switch (*r->at) {
+    switch (tag) {
     case CF_VALUE_INT1:
-        memcpy(&one, r->at + 1, 1);
-        r->at += 2;
+        memcpy(&one, at, 1);
         *value = one;
-        return true;
+        return 1;
     case CF_VALUE_INT2:
-        memcpy(&two, r->at + 1, 2);
-        if (two == (int8_t)two) {
-            return false;
-        }
-        r->at += 3;
+        memcpy(&two, at, 2);
         *value = two;
-        return true;
+        return two == (int8_t)two ? 0 : 2;
     case CF_VALUE_INT4:
-        memcpy(&four, r->at + 1, 4);
-        if (four == (int16_t)four) {
-            return false;
-        }
-        r->at += 5;
+        memcpy(&four, at, 4);
         *value = four;
-        return true;
+        return four == (int16_t)four ? 0 : 4;
     default:
-        return false;
+        return 0;
     }
 }
+
+/* If such an int is next: it, read here, for a list may have a million.  False:
+   cf_reader_next() is to look. */
+static inline bool
+cf_reader_int(cf_reader *r, int64_t *value)
+{
+    unsigned size = r->end - r->at < 5 ? 0 : cf_int_behind(*r->at, r->at + 1, value);
+    r->at += size == 0 ? 0 : 1 + size;
+    return size != 0;
+}
+
 /* Nothing may be left when all have been read.  CF_OK or CF_CORRUPT. */
 cf_status cf_reader_end(const cf_reader *r);
 

@@ -80,20 +80,23 @@ cf_peer_is_gone(const cf_peer *peer)
     if (peer->space != 0 && space != 0 && peer->space != space) {
         return false;
     }
-    /* What nobody has waited for yet has ended, too: a descriptor says so, and the state,
-       where there are no descriptors. */
     bool ended = false;
     int fd = cf_peer_open(peer->pid);
     if (fd >= 0) {
         ended = cf_poll(&fd, &ended, 1, CF_NO_WAIT) == CF_OK && ended;
         cf_peer_close(fd);
     }
-    else if (errno == ESRCH || (kill(peer->pid, 0) != 0 && errno == ESRCH)) {
+    else {
+        ended = errno == ESRCH || (kill(peer->pid, 0) != 0 && errno == ESRCH);
+    }
+    if (ended) {
         return true;
     }
+    /* Without a descriptor the state says that it ended and nobody has waited for it yet.
+       (With one it must not: the first thread of a living process can have ended.) */
     char state;
     uint64_t now = look_up(peer->pid, &state);
-    return ended || (fd < 0 && (state == 'Z' || state == 'X'))
+    return (fd < 0 && (state == 'Z' || state == 'X'))
            || (peer->started != 0 && now != 0 && now != peer->started);
 }
 
