@@ -72,6 +72,24 @@ write_value(cf_frame *f, const cf_value *v)
     }
 }
 
+/* The next value; what reads short ints inline must see the same. */
+static cf_status
+read_next(cf_reader *reader, cf_value *value)
+{
+    cf_reader inlined = *reader;
+    int64_t number = 0;
+    bool taken = cf_reader_int(&inlined, &number);
+    require(taken || inlined.at == reader->at, "it went on without an int");
+    bool room = reader->end - reader->at >= 5;
+    cf_status status = cf_reader_next(reader, value);
+    bool is_short = status == CF_OK && value->kind == CF_VALUE_INT
+                    && value->as.integer == (int32_t)value->as.integer;
+    require(taken == (is_short && room), "an int to one and not to the other");
+    require(!taken || (value->as.integer == number && inlined.at == reader->at),
+            "two different ints");
+    return status;
+}
+
 static void
 try_values(const uint8_t *data, size_t size)
 {
@@ -84,7 +102,7 @@ try_values(const uint8_t *data, size_t size)
     bool all = true;
     uint64_t kept = 0;
     while (cf_reader_end(&reader) != CF_OK) {
-        if (cf_reader_next(&reader, &value) != CF_OK) {
+        if (read_next(&reader, &value) != CF_OK) {
             all = false;
             break;
         }

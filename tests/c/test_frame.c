@@ -169,6 +169,12 @@ ints_take_the_bytes_they_need(void)
         cf_reader_init(&reader, given, cf_frame_size(&f));
         CHECK_EQUAL(cf_reader_next(&reader, &value), CF_OK);
         CHECK_EQUAL(value.as.integer, cases[i].value);
+        /* Inline: the short ones, where it need not look for the end. */
+        cf_reader_init(&reader, given, sizeof(given));
+        bool is_short = cf_reader_int(&reader, &value.as.integer);
+        CHECK_EQUAL(is_short, cases[i].size < 8);
+        CHECK_EQUAL(value.as.integer, cases[i].value);
+        CHECK_EQUAL(reader.at - (unsigned char *)given, is_short ? 1 + cases[i].size : 0);
         cf_frame_clear(&f);
     }
 }
