@@ -5,9 +5,12 @@ import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from statistics import median
 from typing import Any
 
 SMALL = 1000    # items of one warm-up round
+STAMPS = 2      # large things taken in turn, so that no stale one can pass
+LEAST = 5       # large things moved, however long that takes
 
 
 class WrongResult(AssertionError):
@@ -142,6 +145,37 @@ class Meter:
         seconds = time.perf_counter() - start
         verify(check(got), "wrong result of the loop")
         return seconds
+
+    def move(self, move: Callable[[Any], Any], check: Callable[[int, Any], None],
+             prepare: Callable[[int], Any] = lambda turn: turn) -> Sample:
+        """Median milliseconds of `move(prepare(turn))`, each timed by itself: for large things.
+
+        `turn` counts from 0. `prepare`, and `check(turn, got)`, which fails the run if it
+        raises, are outside of the time; so is freeing what was moved.
+        """
+        def once(turn: int) -> float:
+            given = prepare(turn)
+            start = time.perf_counter()
+            got = move(given)
+            wall = time.perf_counter() - start
+            check(turn, got)
+            return wall
+
+        turn = 0
+        until = time.perf_counter() + self.warm_up_seconds
+        while turn < STAMPS or time.perf_counter() < until:
+            once(turn)
+            turn += 1
+        walls: list[float] = []
+        cpu = self.cpu()
+        while len(walls) < LEAST or sum(walls) < self.enough:
+            walls.append(once(turn))
+            turn += 1
+        cpu = self.cpu() - cpu
+        middle = median(walls)
+        return Sample(value=middle * 1e3, wall=middle * 1e6, cpu=cpu / len(walls) * 1e6,
+                      items=len(walls),
+                      extra={"min": min(walls) * 1e3, "max": max(walls) * 1e3})
 
     def latency(self, trip: Callable[[int], Any], pause: Callable[[], Any], n: int,
                 check: Callable[[int, Any], bool]) -> Sample:

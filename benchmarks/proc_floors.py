@@ -22,7 +22,6 @@ from rows.proc_small import add, dictionary
 from rows.tasks import echo
 
 N = 5000
-LEAST = 5
 
 processes = functools.partial(c_pingpong, function="pingpong_processes")
 
@@ -153,22 +152,17 @@ def floor_memcpy(lib: SimpleNamespace, meter: Meter, *, size: str, pages: str) -
     """
     length = size_of(size)
     source = os.urandom(4096) * (length // 4096 + 1)
-    walls: list[float] = []
     target = _memory(length)
-    copy = _copier(target, source, length)
-    until = time.perf_counter() + meter.warm_up_seconds
-    while time.perf_counter() < until:
-        copy()
-    while len(walls) < LEAST or sum(walls) < meter.enough:
+
+    def prepare(turn: int) -> Callable[[], Any]:
+        nonlocal target
         if pages == "fresh":
             target = _memory(length)
-            copy = _copier(target, source, length)
-        start = time.perf_counter()
-        copy()
-        walls.append(time.perf_counter() - start)
+        return _copier(target, source, length)
+
+    sample = meter.move(lambda copy: copy(), lambda turn, got: None, prepare)
     verify(target[:length] == source[:length], "wrong copy")
-    wall = median(walls)
-    return Sample(value=wall * 1e3, wall=wall * 1e6, items=len(walls))
+    return sample
 
 
 def _memory(length: int) -> mmap.mmap:
@@ -201,17 +195,13 @@ def floor_bytes(lib: SimpleNamespace, meter: Meter, *, size: str) -> Sample:
     source = os.urandom(4096) * (length // 4096 + 1)
     target = _memory(length)
     copy = _copier(target, source, length)
-    walls: list[float] = []
-    until = time.perf_counter() + meter.warm_up_seconds
-    while len(walls) < LEAST or sum(walls) < meter.enough or time.perf_counter() < until:
-        start = time.perf_counter()
+
+    def there_and_out(turn: int) -> bytes:
         copy()
-        got = target[:length]
-        walls.append(time.perf_counter() - start)
-        verify(got[-9:] == source[length - 9:length], "wrong copy")
-        del got
-    wall = median(walls)
-    return Sample(value=wall * 1e3, wall=wall * 1e6, items=len(walls))
+        return target[:length]
+
+    return meter.move(there_and_out, lambda turn, got: verify(
+        got[-9:] == source[length - 9:length], "wrong copy"))
 
 
 @proc_floor(cases=[{"n": 50}], unit="ms/process")

@@ -1,15 +1,13 @@
 """Many libraries, NumPy arrays to a worker and back."""
 from __future__ import annotations
 
-import time
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from meter import Meter, Sample, verify
+from meter import STAMPS, Meter, Sample, verify
 from registry import peer_row
 
-from rows.proc_big import LEAST, STAMPS, look, payload
+from rows.proc_big import look, payload
 
 SIZES = (64, 8 << 10, 80 << 10)     # KiB
 
@@ -25,29 +23,22 @@ def peer_array(lib: SimpleNamespace, meter: Meter, *, way: str, kib: int) -> Sam
     """
     payloads = [payload("array", kib << 10, stamp) for stamp in range(STAMPS)]
     rights = [look(one) for one in payloads]
-    walls: list[float] = []
+
+    def prepare(turn: int) -> tuple[int, Any]:
+        stamp = turn % STAMPS
+        return stamp, payloads[stamp].copy() if way == "in" else None
+
+    def check(turn: int, got: Any) -> None:
+        verify((got if way == "in" else look(got)) == rights[turn % STAMPS], f"wrong {way}")
+
     with lib.pool(2) as pool:
-        def transfer(turn: int) -> float:
-            stamp = turn % STAMPS
-            fresh = payloads[stamp].copy()
-            start = time.perf_counter()
-            got = pool.one(look, fresh) if way == "in" else pool.one(give, kib, stamp)
-            wall = time.perf_counter() - start
-            verify((got if way == "in" else look(got)) == rights[stamp], f"wrong {way}")
-            return wall
+        def transfer(given: tuple[int, Any]) -> Any:
+            stamp, fresh = given
+            return pool.one(give, kib, stamp) if fresh is None else pool.one(look, fresh)
 
         # Both workers are to have made the results before the clock counts.
         pool.each(make, [kib] * 8)
-        until = time.perf_counter() + meter.warm_up_seconds
-        turn = 0
-        while turn < STAMPS or time.perf_counter() < until:
-            transfer(turn)
-            turn += 1
-        while len(walls) < LEAST or sum(walls) < meter.enough:
-            walls.append(transfer(turn))
-            turn += 1
-    wall = median(walls)
-    return Sample(value=wall * 1e3, wall=wall * 1e6, items=len(walls))
+        return meter.move(transfer, check, prepare)
 
 
 def make(kib: int) -> int:

@@ -9,14 +9,12 @@ from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from meter import Meter, Sample, Skip, verify
+from meter import STAMPS, Meter, Sample, Skip, verify
 from registry import proc_row
 
 from rows import proc_pool
 from rows.tasks import echo
 
-STAMPS = 2      # different payloads taken in turn, so that no stale one can pass
-LEAST = 5       # transfers timed, however long they take
 POOLS = 3       # fresh pools of which the first transfer is timed
 # 64K is 64 KiB; 8M and 80M are megabytes, 8Mi are mebibytes.
 UNITS = {"Ki": 1 << 10, "Mi": 1 << 20, "K": 1 << 10, "M": 10**6}
@@ -40,25 +38,10 @@ def proc_big(lib: SimpleNamespace, meter: Meter, *, what: str, way: str, size: s
     payloads = _payloads(what, size)
     with proc_pool.make(lib, 1) as pool:
         transfer = _transfers(pool, what, size, payloads)[way]
-        until = time.perf_counter() + meter.warm_up_seconds
-        done = 0
-        while done < STAMPS or time.perf_counter() < until:
-            transfer(done % STAMPS)
-            done += 1
-        walls: list[float] = []
-        cpu = meter.cpu()
-        while len(walls) < LEAST or sum(walls) < meter.enough:
-            stamp = len(walls) % STAMPS
-            start = time.perf_counter()
-            got = transfer(stamp)
-            walls.append(time.perf_counter() - start)
-            _check(way, got, payloads[stamp])
-            del got
-        cpu = meter.cpu() - cpu
+        sample = meter.move(lambda turn: transfer(turn % STAMPS),
+                            lambda turn, got: _check(way, got, payloads[turn % STAMPS]))
         _check_all(pool, way, transfer, payloads)
-    wall = median(walls)
-    return Sample(value=wall * 1e3, wall=wall * 1e6, cpu=cpu / len(walls) * 1e6,
-                  items=len(walls), extra={"min": min(walls) * 1e3, "max": max(walls) * 1e3})
+    return sample
 
 
 @proc_row(cases=FIRST, unit="ms/transfer",

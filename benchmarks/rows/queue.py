@@ -1,14 +1,12 @@
 """Queues between processes: one way, there and back, many on both sides, megabytes."""
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
-from meter import Meter, Sample, verify
+from meter import STAMPS, Meter, Sample, verify
 from queue_impls import FORK
 from registry import queue_row
 
@@ -18,8 +16,6 @@ END = "end"
 DRESS: dict[str, Callable[[int], Any]] = {
     "int": int, "lists": lambda i: [i, [i]], "pickled": lambda i: {i}}
 BUNCH = 2000        # items that are on their way at most, in rows that go one way
-STAMPS = 2
-LEAST = 5
 
 
 @queue_row(cases=[{"data": data, "n": 2000} for data in DRESS], pins=("none", "1"),
@@ -115,30 +111,16 @@ def queue_big(lib: SimpleNamespace, meter: Meter, *, what: str, size: str) -> Sa
     process = FORK.Process(target=_look, args=(there, back))
     process.start()
 
-    def transfer(stamp: int) -> int:
-        there.put(payloads[stamp])
+    def transfer(turn: int) -> int:
+        there.put(payloads[turn % STAMPS])
         got: int = back.get()
         return got
 
-    until = time.perf_counter() + meter.warm_up_seconds
-    done = 0
-    while done < STAMPS or time.perf_counter() < until:
-        transfer(done % STAMPS)
-        done += 1
-    walls: list[float] = []
-    cpu = meter.cpu()
-    while len(walls) < LEAST or sum(walls) < meter.enough:
-        stamp = len(walls) % STAMPS
-        start = time.perf_counter()
-        got = transfer(stamp)
-        walls.append(time.perf_counter() - start)
-        verify(got == look(payloads[stamp]), "something else came")
-    cpu = meter.cpu() - cpu
+    sample = meter.move(transfer, lambda turn, got: verify(
+        got == look(payloads[turn % STAMPS]), "something else came"))
     there.put(None)
     process.join()
-    wall = median(walls)
-    return Sample(value=wall * 1e3, wall=wall * 1e6, cpu=cpu / len(walls) * 1e6,
-                  items=len(walls), extra={"min": min(walls) * 1e3, "max": max(walls) * 1e3})
+    return sample
 
 
 # ---- what the other processes do ----
