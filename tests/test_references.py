@@ -624,6 +624,8 @@ def test_finalizer_that_raises_is_unraisable_and_harms_nothing(pool, monkeypatch
     assert caught == [Error] * 3
 
 
+@pytest.mark.stdlib_with_gil("there the callback can come in the middle of the caller's own "
+                             "submit(), which then waits for itself")
 def test_weakref_callback_in_a_worker_may_submit(pool):
     executor, futures, submitted = pool(1), [], threading.Event()
 
