@@ -5,7 +5,15 @@ import threading
 import weakref
 
 import pytest
-from testkit import FREE_THREADED, GUARD, Thing, eventually, freed, ours
+from testkit import (
+    FREE_THREADED,
+    GUARD,
+    Thing,
+    eventually,
+    freed,
+    ours,
+    stdlib_with_gil,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -624,8 +632,8 @@ def test_finalizer_that_raises_is_unraisable_and_harms_nothing(pool, monkeypatch
     assert caught == [Error] * 3
 
 
-@pytest.mark.stdlib_with_gil("there the callback can come in the middle of the caller's own "
-                             "submit(), which then waits for itself")
+@stdlib_with_gil("there the callback can come in the middle of the caller's own submit(), "
+                 "which then waits for itself")
 def test_weakref_callback_in_a_worker_may_submit(pool):
     executor, futures, submitted = pool(1), [], threading.Event()
 
