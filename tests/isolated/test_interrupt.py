@@ -136,7 +136,7 @@ for running, queued in tried:
         assert float(out.split()[0]) < PROMPT * 1000
 
 
-@stdlib_with_gil("a signal that comes just before the wait does not end it, or leaves a lock locked")
+@stdlib_with_gil("a signal that comes just before the wait does not always end it")
 def test_interrupt_from_the_outside(implementation):
     """As a terminal does it: the signal comes from another process."""
     code = prelude(implementation) + """
