@@ -21,4 +21,8 @@ int cf_wake32(cf_word *word, int count, cf_scope scope);
 /* Let another runnable thread have this processor. */
 void cf_yield(void);
 
+/* Is this the process's first thread?  The kernel gives it the signals, and Python runs their
+   handlers in it (unless a program that embeds Python has made another one its main thread). */
+bool cf_is_first_thread(void);
+
 #endif

@@ -51,3 +51,9 @@ cf_yield(void)
 {
     sched_yield();
 }
+
+bool
+cf_is_first_thread(void)
+{
+    return syscall(SYS_gettid) == getpid();
+}

@@ -14,10 +14,6 @@ typedef struct {
     cf_word closed;
 } QueueObject;
 
-/* A signal that arrives while a thread spins interrupts no sleep, so the first sleep is
-   short and is followed by a look. */
-#define FIRST_SLEEP_NS 20000000
-
 static QueueObject *
 self_of(PyObject *self)
 {
@@ -166,9 +162,7 @@ wait_for(view *v, cf_queue_event event, bool first, cf_deadline until)
         status = CF_OK;
     }
     else {
-        if (first && until - start > FIRST_SLEEP_NS) {
-            end = start + FIRST_SLEEP_NS;
-        }
+        end = cf_sleep_end(first, start, until);
         status = cf_queue_sleep(v->queue, event, end);
     }
     if (first) {

@@ -69,10 +69,22 @@ cf_gil_take(PyThreadState *ts)
 /* Callers of result(), wait() and as_completed(), all of the process. */
 static cf_spin callers_spin = CF_SPIN_INIT;
 
-/* A signal that arrives while a thread spins interrupts no sleep, so the first
-   sleep is short and is followed by a look; after it the thread goes to sleep right
-   after looking. */
+/* A signal that arrives before a thread sleeps, in its spin or after its last look for
+   signals, does not end that sleep: futex(2) has nothing like the mask of ppoll(2).  So the
+   first sleep, after a spin, is short, and those after it end now and then in the thread that
+   runs handlers: what came in that moment is late, and not lost. */
 #define FIRST_SLEEP_NS 20000000
+#define SLEEP_NS 250000000
+
+cf_deadline
+cf_sleep_end(bool first, int64_t now, cf_deadline until)
+{
+    if (!first && !cf_is_first_thread()) {
+        return until;
+    }
+    int64_t longest = first ? FIRST_SLEEP_NS : SLEEP_NS;
+    return until - now > longest ? now + longest : until;
+}
 
 /* Where every CPU has a task to run and more are queued, a waiting thread only takes
    time from them: spinning it is one competitor more; asleep it is woken for each result
@@ -144,9 +156,7 @@ cf_block_on(const cf_blocker *b, cf_deadline until)
             status = CF_OK;
         }
         else {
-            if (first && until - start > FIRST_SLEEP_NS) {
-                end = start + FIRST_SLEEP_NS;
-            }
+            end = cf_sleep_end(first, start, until);
             status = b->sleep(b->arg, end);
         }
         if (begin == CF_SPIN_FIRST) {

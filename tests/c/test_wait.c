@@ -238,6 +238,22 @@ waiting_on_memory_that_is_gone_is_an_error(void)
     }
 }
 
+static void *
+first_here(void *answer)
+{
+    *(bool *)answer = cf_is_first_thread();
+    return NULL;
+}
+
+static void
+only_the_first_thread_is_the_first(void)
+{
+    bool other = true;
+    join(start(first_here, &other));
+    CHECK(cf_is_first_thread());
+    CHECK(!other);
+}
+
 int
 main(void)
 {
@@ -251,5 +267,6 @@ main(void)
     RUN(a_signal_handler_ends_a_wait);
     RUN(waking_memory_that_is_gone_does_no_harm);
     RUN(waiting_on_memory_that_is_gone_is_an_error);
+    RUN(only_the_first_thread_is_the_first);
     return finish_tests();
 }

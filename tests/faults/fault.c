@@ -4,6 +4,8 @@
        fault_arm("mmap", 3, 1)     the third call of each process that is forked from now on
        fault_arm("pidfd_open", -1, 0)  all calls, here and in what is forked, with ENOSYS:
                                    a system that has no such call
+       fault_arm("futex", 3, 0)    does not fail: SIGUSR1 comes in the last moment before the
+                                   third sleep of ours, too late to end it
        fault_disarm()              returns how many calls were made to fail since, anywhere
 
    Once a call has failed the function works again.  malloc() and mmap() are counted only if
@@ -15,6 +17,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/futex.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -240,6 +243,11 @@ syscall(long number, ...)
     if (number == SYS_pidfd_open && fails("pidfd_open")) {
         errno = first < 0 ? ENOSYS : EMFILE;
         return -1;
+    }
+    if (number == SYS_futex && (a[1] & FUTEX_CMD_MASK) == FUTEX_WAIT_BITSET
+        && fails("futex"))
+    {
+        raise(SIGUSR1);
     }
     return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
 }
