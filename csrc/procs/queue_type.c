@@ -162,7 +162,8 @@ wait_for(view *v, cf_queue_event event, bool first, cf_deadline until)
         status = CF_OK;
     }
     else {
-        end = cf_sleep_end(first, start, until);
+        /* Later ones last a slice, whoever sleeps: see cf_queue_sleep(). */
+        end = first ? cf_first_sleep_end(start, until) : until;
         status = cf_queue_sleep(v->queue, event, end);
     }
     if (first) {

@@ -76,14 +76,22 @@ static cf_spin callers_spin = CF_SPIN_INIT;
 #define FIRST_SLEEP_NS 20000000
 #define SLEEP_NS 250000000
 
-cf_deadline
-cf_sleep_end(bool first, int64_t now, cf_deadline until)
+static cf_deadline
+sooner(cf_deadline until, int64_t now, int64_t longest)
 {
-    if (!first && !cf_is_first_thread()) {
-        return until;
-    }
-    int64_t longest = first ? FIRST_SLEEP_NS : SLEEP_NS;
     return until - now > longest ? now + longest : until;
+}
+
+cf_deadline
+cf_first_sleep_end(int64_t now, cf_deadline until)
+{
+    return sooner(until, now, FIRST_SLEEP_NS);
+}
+
+static cf_deadline
+sleep_end(int64_t now, cf_deadline until)
+{
+    return cf_is_first_thread() ? sooner(until, now, SLEEP_NS) : until;
 }
 
 /* Where every CPU has a task to run and more are queued, a waiting thread only takes
@@ -156,7 +164,7 @@ cf_block_on(const cf_blocker *b, cf_deadline until)
             status = CF_OK;
         }
         else {
-            end = cf_sleep_end(first, start, until);
+            end = first ? cf_first_sleep_end(start, until) : sleep_end(start, until);
             status = b->sleep(b->arg, end);
         }
         if (begin == CF_SPIN_FIRST) {

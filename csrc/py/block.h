@@ -36,9 +36,8 @@ typedef struct {
 
 int cf_block_on(const cf_blocker *b, cf_deadline until);
 
-/* When a sleep of such a wait is to end, with a look for signals behind it, so that none is
-   lost; `first`: nobody has looked since the wait began. */
-cf_deadline cf_sleep_end(bool first, int64_t now, cf_deadline until);
+/* When the first sleep after a spin is to end, with a look for signals behind it. */
+cf_deadline cf_first_sleep_end(int64_t now, cf_deadline until);
 
 /* Let go of the GIL for a wait of our own, and take it back.  Between two of our
    threads the GIL goes from hand to hand without the kernel: the one that takes it

@@ -33,11 +33,13 @@ class Handled(Exception):
 def handler(number, frame):
     raise Handled
 
-gate = os.pipe()
+entered, gate = os.pipe(), os.pipe()
+def wait_at_gate():
+    os.write(entered[1], b"x")
+    return os.read(gate[0], 1)
 executor = cf.ProcessPoolExecutor(1, mp_context=context)
-remote = executor.submit(os.read, gate[0], 1)
-while not remote.running():
-    time.sleep(0.001)
+remote = executor.submit(wait_at_gate)
+os.read(entered[0], 1)
 signal.signal(signal.SIGUSR1, handler)
 for n in range(1, 5):
     injector.fault_arm(b"futex", n, 0)
