@@ -703,6 +703,18 @@ def test_attributes_weak_references_and_bound_methods(pool):
     assert type(executor).submit(executor, add, 2).result(GUARD) == 3
 
 
+@pytest.mark.parametrize("kind", ["ThreadPoolExecutor", "ProcessPoolExecutor"])
+def test_own_attributes_are_beside_the_instance_dictionary(kind):
+    """With an empty one CPython 3.13 looks up submit() once for a loop of calls."""
+    import cfutures
+
+    with getattr(cfutures, kind)(1) as executor:
+        assert executor.submit(int).result(GUARD) == 0
+        assert vars(executor) == {}
+        executor.colour = "red"
+        assert vars(executor) == {"colour": "red"}
+
+
 def test_queue_size_is_told(pool, gate):
     go, begun = gate(), gate()
     executor = pool(1)

@@ -19,12 +19,10 @@ FutureObject *
 cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args, size_t nargs,
               PyObject *kwnames)
 {
-    PyTypeObject *type = (PyTypeObject *)st->future_type;
-    FutureObject *f = (FutureObject *)type->tp_alloc(type, 0);
+    FutureObject *f = cf_future_alloc(st);
     if (f == NULL) {
         return NULL;
     }
-    CF_BORN(future);
     size_t total = nargs + (kwnames == NULL ? 0 : (size_t)PyTuple_GET_SIZE(kwnames));
     PyObject **to = f->u.call.args.inlined;
     if (total > CF_INLINE_ARGS) {
@@ -37,9 +35,6 @@ cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args, size_t nargs,
         CF_BORN(long_call);
         f->u.call.args.block = to;
     }
-#if CF_UNTRACK_PENDING
-    PyObject_GC_UnTrack(f);
-#endif
     for (size_t i = 0; i < total; i++) {
         to[i] = cf_new_ref_for_another(args[i]);
     }

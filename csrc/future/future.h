@@ -128,6 +128,10 @@ cf_future_check(cf_state *st, PyObject *obj)
         || PyObject_TypeCheck(obj, st->FutureBase);
 }
 
+/* A pending future with nothing in it, or NULL with MemoryError.  Not by tp_alloc(), which
+   would also make room for attributes (3.11) and have the cycle collector look at it. */
+FutureObject *cf_future_alloc(cf_state *st);
+
 /* A pending future with a call in it; takes new references to all of it.  NULL with
    MemoryError. */
 FutureObject *cf_future_new(cf_state *st, PyObject *fn, PyObject *const *args,

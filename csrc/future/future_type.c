@@ -385,6 +385,22 @@ future_tp_clear(PyObject *self)
     return 0;
 }
 
+FutureObject *
+cf_future_alloc(cf_state *st)
+{
+    PyTypeObject *type = (PyTypeObject *)st->future_type;
+    FutureObject *f = PyObject_GC_New(FutureObject, type);
+    if (f == NULL) {
+        return NULL;
+    }
+    memset((char *)f + sizeof(PyObject), 0, (size_t)type->tp_basicsize - sizeof(PyObject));
+    CF_BORN(future);
+#if !CF_UNTRACK_PENDING
+    PyObject_GC_Track(f);
+#endif
+    return f;
+}
+
 static PyObject *
 future_tp_new(PyTypeObject *type, PyObject *Py_UNUSED(args), PyObject *Py_UNUSED(kwargs))
 {

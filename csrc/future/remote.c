@@ -5,16 +5,11 @@
 FutureObject *
 cf_remote_future(cf_state *st, cf_remote *remote, cf_remote_slot slot, PyObject *name)
 {
-    PyTypeObject *type = (PyTypeObject *)st->future_type;
-    FutureObject *f = (FutureObject *)type->tp_alloc(type, 0);
+    FutureObject *f = cf_future_alloc(st);
     if (f == NULL) {
         Py_XDECREF(name);
         return NULL;
     }
-    CF_BORN(future);
-#if CF_UNTRACK_PENDING
-    PyObject_GC_UnTrack(f);
-#endif
     f->u.remote = (cf_remote_task){remote, slot};
     f->u.name = name;
     f->submitted = cf_now_stamp();
