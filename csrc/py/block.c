@@ -103,6 +103,7 @@ sleep_end(int64_t now, cf_deadline until)
 #define SHORTEST_NAP_NS 100000
 #define LONGEST_NAP_NS 2000000
 #define NAPS_NS 10000000        /* then a real sleep: these tasks are long ones */
+#define SHORT_TASK_NS 2000
 
 /* How long the workers took for one task while somebody napped last; a guess. */
 static cf_word pace_ns;
@@ -195,12 +196,18 @@ typedef struct {
     uint32_t mask;
 } cell_wait;
 
+/* Workers that have yet to begin need CPUs as well: one that wakes while its caller spins is
+   put on the other worker's, and stays there for some milliseconds.  Not so for tasks that
+   take hardly longer than waking: these are best done where the caller has just made them. */
 static cf_beginning
 begin_on_cell(void *arg, uint32_t *waiting)
 {
     cf_state *st = ((cell_wait *)arg)->st;
-    *waiting = st->saturated(st);
-    return *waiting != 0 ? CF_NAP_FIRST : CF_SPIN_FIRST;
+    bool all_busy = true;
+    *waiting = st->saturated(st, &all_busy);
+    uint32_t pace = cf_load_relaxed(&pace_ns);
+    bool short_tasks = pace != 0 && pace < SHORT_TASK_NS;
+    return *waiting != 0 && (all_busy || !short_tasks) ? CF_NAP_FIRST : CF_SPIN_FIRST;
 }
 
 static cf_status

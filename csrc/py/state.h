@@ -74,8 +74,9 @@ typedef struct cf_state {
     cf_spinlock queues_lock;
     struct cf_queue_view *queues;
     /* Set once, by module_exec: the pools' answer to "is there more to do than CPUs to do
-       it, so that a waiting thread should keep out of the way?"; how much more, or 0. */
-    uint32_t (*saturated)(struct cf_state *st);
+       it, so that a waiting thread should keep out of the way?"; how much more, or 0, and
+       whether all workers are at it already. */
+    uint32_t (*saturated)(struct cf_state *st, bool *all_busy);
     int cpus;
     /* Set once, by threading's exit hook. */
     cf_word finalizing;

@@ -238,7 +238,7 @@ cf_pool_raise_closed(cf_state *st, uint32_t state)
 }
 
 uint32_t
-cf_pools_saturated(cf_state *st)
+cf_pools_saturated(cf_state *st, bool *all_busy)
 {
     uint32_t found = 0;
     int looked = 0;
@@ -249,15 +249,15 @@ cf_pools_saturated(cf_state *st)
         if (waiting < 2) {
             continue;
         }
-        int busy = 0;
-        bool idle = false;
+        uint32_t workers = 0, busy = 0;
         cf_spinlock_lock(&pool->workers_lock);
-        for (cf_worker *w = pool->workers; w != NULL && !idle; w = w->next) {
-            idle = !cf_load_relaxed(&w->busy);
-            busy++;
+        for (cf_worker *w = pool->workers; w != NULL; w = w->next) {
+            workers++;
+            busy += cf_load_relaxed(&w->busy);
         }
         cf_spinlock_unlock(&pool->workers_lock);
-        if (!idle && busy >= st->cpus) {
+        *all_busy = busy == workers;
+        if (workers >= (uint32_t)st->cpus && (*all_busy || waiting >= 4 * workers)) {
             found = waiting;
             break;
         }

@@ -134,9 +134,10 @@ cf_tally_add(_Atomic uint64_t *counter, uint64_t count)
    running has failed. */
 void cf_pool_after_fork(cf_state *st);
 
-/* If some pool has all its workers busy, as many as there are CPUs at least, and tasks
-   waiting besides: how many, else 0; for cf_block().  It looks at the first few pools. */
-uint32_t cf_pools_saturated(cf_state *st);
+/* If some pool has work for all its workers, as many as there are CPUs at least, and tasks
+   waiting besides: how many, else 0; for cf_block_until().  `*all_busy`: they are at it, not
+   just about to begin.  It looks at the first few pools. */
+uint32_t cf_pools_saturated(cf_state *st, bool *all_busy);
 
 /* BrokenThreadPool(text of a failed initializer) (new). */
 PyObject *cf_pool_broken_error(cf_state *st);
