@@ -16,6 +16,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plat/copy.h"
+
 #define RUN_MAX ((uint64_t)64 << 10)
 #define RUN_MIN ((uint64_t)16 << 10)
 #define SMALL   ((uint64_t)16 << 10)    /* the largest block that lies in a run */
@@ -412,7 +414,7 @@ cf_arena_fill(cf_arena *a, const cf_place *place, bool warm, uint64_t at,
             return CF_SYSTEM;
         }
     }
-    memcpy(to, data, (size_t)size);
+    cf_copy_large(to, data, (size_t)size);
     return CF_OK;
 }
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "plat/copy.h"
 #include "plat/pages.h"
 #include "py/block.h"
 
@@ -169,7 +170,7 @@ cf_codec_copy(void *to, const void *from, uint64_t size)
     if (size >= CF_HUGE_COPY) {
         cf_pages_large(to, size);
     }
-    memcpy(to, from, size);
+    cf_copy_large(to, from, size);
     if (ts != NULL) {
         cf_gil_take(ts);
     }
