@@ -357,3 +357,24 @@ def test_future_in_a_cycle_with_its_attribute_is_collected(cf):
     del future, thing
     gc.collect()
     assert freed(reference)
+
+
+def test_attributes_and_weak_references_of_a_future_that_submit_made(pool):
+    """It is made in another way than by calling its class."""
+    executor = pool(1)
+    futures = [executor.submit(int, n) for n in range(100)]
+    plain = [vars(future) for future in futures[:50]]
+    for n, future in enumerate(futures):
+        for name in range(n % 40):
+            setattr(future, f"a{name}", n)
+    assert [{name: vars(future)[name] for name in vars(future) if name[0] == "a"}
+            for future in futures] == [
+        {f"a{name}": n for name in range(n % 40)} for n in range(100)]
+    assert all(vars(future) is there for future, there in zip(futures, plain, strict=False))
+    assert [future.result(GUARD) for future in futures] == list(range(100))
+    for future in futures:
+        future.itself = future
+    references = [weakref.ref(future) for future in futures]
+    del futures, future, plain
+    gc.collect()
+    assert all(map(freed, references))

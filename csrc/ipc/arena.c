@@ -8,8 +8,9 @@
    Large blocks meet page faults, which cost more than the copying.  80 MB, measured: into
    fresh pages 50 ms through the mapping, 36 if they are made in one step
    (cf_shm_prefault), 23 through the file, which need not clear them first.  Into pages
-   that exist but are not mapped 36, 16 and 17 ms; into mapped ones 12.  So the first use
-   of a block goes through the file, the second maps it, and the others just copy. */
+   that exist but are not mapped 36, 16 and 17 ms; into mapped ones 12, by one thread.  So
+   the first use of a block goes through the file, the second maps it, and the others just
+   copy. */
 #include "ipc/arena.h"
 
 #include <errno.h>
