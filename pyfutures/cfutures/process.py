@@ -184,8 +184,12 @@ class ProcessPoolExecutor(
                 raise RuntimeError(
                     "cannot schedule new futures after "
                     + ("interpreter shutdown" if interpreter_exits() else "shutdown"))
+            # None, if another submit() or the manager has started them since this one looked.
+            count = crew.limit - crew.active()
+            if count <= 0:
+                return
             all_of_them = crew.forks and self._manager is None
-            self._start_workers(crew.limit - crew.active() if all_of_them else 1, signals)
+            self._start_workers(count if all_of_them else 1, signals)
         # The manager has to watch them as well.
         crew.engine._wake()
 

@@ -131,6 +131,20 @@ def test_never_more_workers_than_allowed(procs, door):
     assert len({f.result(GUARD) for f in futures}) == 2
 
 
+@ours("it looks into the pool to have both at the same point")
+def test_submits_at_the_same_time_start_no_worker_too_many(cf, procs):
+    executor = procs(1)
+    with executor._crew.lock:       # which starts are made with
+        threads = [threading.Thread(target=executor.submit, args=(tasks.pid,)) for _ in "ab"]
+        for thread in threads:
+            thread.start()
+        assert eventually(lambda: executor._pending_work_items.qsize() == 2)
+        time.sleep(0.1)             # both have found that there is no worker
+    for thread in threads:
+        thread.join(GUARD)
+    assert len(executor._processes) == 1
+
+
 def test_processes_are_multiprocessing_s_by_their_number(shared, context):
     pids = {shared.submit(tasks.slow_pid).result(GUARD) for _ in range(20)}
     assert pids <= set(shared._processes)
