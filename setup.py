@@ -16,7 +16,8 @@ LAYERS = ("base", "sync", "ipc", "py", "future", "executor", "threads", "procs",
 SOURCES = sorted(
     source.replace(os.sep, "/")
     for layer in LAYERS for source in glob(os.path.join("csrc", layer, "*.c")))
-SOURCES += ["csrc/plat/spin.c", *sorted(glob(os.path.join("csrc", "plat", f"*_{PLATFORM}.c")))]
+SOURCES += ["csrc/plat/copy.c", "csrc/plat/spin.c",
+            *sorted(glob(os.path.join("csrc", "plat", f"*_{PLATFORM}.c")))]
 HEADERS = sorted(glob(os.path.join("csrc", "*", "*.h")))
 
 CFLAGS = [

@@ -1,6 +1,8 @@
 /* Quotas: cgroup v2 has "cpu.max" in every group up to the root ("QUOTA PERIOD" or
    "max PERIOD"), v1 has cpu.cfs_quota_us and cpu.cfs_period_us; see cgroups(7) and
-   the kernel's admin-guide/cgroup-v2.  The tightest of the ancestors counts. */
+   the kernel's admin-guide/cgroup-v2.  The tightest of the ancestors counts.
+
+   Threads that run: /proc/loadavg, "0.20 0.18 0.12 RUNNING/ALL ...", see proc(5). */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -8,7 +10,6 @@
 
 #include <errno.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,4 +168,15 @@ cf_cpu_count(void)
         cpus = quota;
     }
     return cpus < 1 ? 1 : cpus;
+}
+
+bool
+cf_cpu_may_be_free(void)
+{
+    char line[128];
+    int running, cpus = affinity_count();
+    return cpus > 1
+        && (!read_line("/proc/loadavg", line, sizeof line)
+            || sscanf(line, "%*s %*s %*s %d/", &running) != 1
+            || running <= cpus);
 }

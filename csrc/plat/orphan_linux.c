@@ -1,12 +1,11 @@
 #include "plat/orphan.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "plat/peer.h"
+#include "plat/thread.h"
 
 #define LOOK_NS 500000000
 
@@ -51,19 +50,8 @@ cf_orphan_watch(int pid)
             _exit(1);
         }
     }
-    /* A thread of the small kind: PR_SET_PDEATHSIG would not do, it fires when the thread
-       that forked ends. */
-    pthread_attr_t attr;
-    pthread_t thread;
-    sigset_t all, old;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 64 * 1024);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&thread, &attr, watch, parent);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
+    /* PR_SET_PDEATHSIG would not do: it fires when the thread that forked ends. */
+    int error = cf_thread_start(watch, parent);
     if (error != 0) {
         if (parent->fd >= 0) {
             cf_peer_close(parent->fd);

@@ -1,4 +1,4 @@
-/* plat/cpu.h: affinity and control groups.
+/* plat/cpu.h: affinity, control groups, and how much runs.
 
    The file is compiled in here with the two calls by which it looks at the machine
    replaced, so that it sees a machine that each test describes. */
@@ -55,12 +55,15 @@ fake_getaffinity(pid_t pid, size_t size, cpu_set_t *set)
 }
 
 int fake_cpu_count(void);
+bool fake_cpu_may_be_free(void);
 
 #define cf_cpu_count fake_cpu_count
+#define cf_cpu_may_be_free fake_cpu_may_be_free
 #define fopen fake_fopen
 #define sched_getaffinity fake_getaffinity
 #include "../../csrc/plat/cpu_linux.c"
 #undef cf_cpu_count
+#undef cf_cpu_may_be_free
 #undef fopen
 #undef sched_getaffinity
 
@@ -206,6 +209,42 @@ version_one_without_a_quota(void)
                                   {V1 "/cpu.cfs_period_us", "100000\n"})), 1);
 }
 
+/* ---- how much runs ---- */
+
+static bool
+may_be_free(int cpus, const fake_file *the_files)
+{
+    machine_cpus = cpus;
+    mask_size = CPU_SETSIZE;
+    files = the_files;
+    return fake_cpu_may_be_free();
+}
+
+static void
+processors_are_taken_by_more_threads_than_there_are(void)
+{
+    CHECK(may_be_free(2, FILES({"/proc/loadavg", "0.20 0.18 0.12 1/80 11206\n"})));
+    CHECK(may_be_free(2, FILES({"/proc/loadavg", "0.20 0.18 0.12 2/80 11206\n"})));
+    CHECK(!may_be_free(2, FILES({"/proc/loadavg", "0.20 0.18 0.12 3/80 11206\n"})));
+    CHECK(may_be_free(16, FILES({"/proc/loadavg", "11.0 9.00 8.00 16/900 7\n"})));
+    CHECK(!may_be_free(16, FILES({"/proc/loadavg", "11.0 9.00 8.00 117/900 7\n"})));
+}
+
+static void
+only_processor_is_the_caller_s(void)
+{
+    CHECK(!may_be_free(1, FILES({"/proc/loadavg", "0.20 0.18 0.12 1/80 11206\n"})));
+    CHECK(!may_be_free(1, FILES({"/nowhere", "x"})));
+}
+
+static void
+processor_may_be_free_where_nothing_is_told(void)
+{
+    CHECK(may_be_free(2, FILES({"/nowhere", "x"})));
+    CHECK(may_be_free(2, FILES({"/proc/loadavg", "0.20 0.18\n"})));
+    CHECK(may_be_free(2, FILES({"/proc/loadavg", "\n"})));
+}
+
 /* ---- this machine, through the real thing ---- */
 
 static void
@@ -244,6 +283,9 @@ main(void)
     RUN(version_one_is_found_among_its_controllers);
     RUN(other_controllers_do_not_count);
     RUN(version_one_without_a_quota);
+    RUN(processors_are_taken_by_more_threads_than_there_are);
+    RUN(only_processor_is_the_caller_s);
+    RUN(processor_may_be_free_where_nothing_is_told);
     RUN(a_narrower_affinity_is_seen_at_once);
     return finish_tests();
 }

@@ -132,14 +132,18 @@ def test_never_more_workers_than_allowed(procs, door):
 
 
 @ours("it looks into the pool to have both at the same point")
-def test_submits_at_the_same_time_start_no_worker_too_many(cf, procs):
-    executor = procs(1)
-    with executor._crew.lock:       # which starts are made with
-        threads = [threading.Thread(target=executor.submit, args=(tasks.pid,)) for _ in "ab"]
-        for thread in threads:
-            thread.start()
-        assert eventually(lambda: executor._pending_work_items.qsize() == 2)
-        time.sleep(0.1)             # both have found that there is no worker
+def test_submits_at_the_same_time_start_no_worker_too_many(procs, monkeypatch):
+    executor, grow = procs(1), threading.Barrier(2)
+    start = executor._grow
+
+    def start_together():       # both have found that there is no worker
+        grow.wait(GUARD)
+        start()
+
+    monkeypatch.setattr(type(executor), "_grow", lambda _: start_together())
+    threads = [threading.Thread(target=executor.submit, args=(tasks.pid,)) for _ in "ab"]
+    for thread in threads:
+        thread.start()
     for thread in threads:
         thread.join(GUARD)
     assert len(executor._processes) == 1

@@ -11,22 +11,20 @@
    waiting for its last chunk until its turn comes again, some milliseconds. */
 #include "plat/copy.h"
 
-#include <fcntl.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/atomic.h"
 #include "plat/cpu.h"
+#include "plat/pages.h"
+#include "plat/thread.h"
 #include "plat/wait.h"
 
 #define WORTH_HELP ((size_t)4 << 20)
 /* Fresh memory comes in large pages, which two threads should not ask for and clear both: so
    chunks of many MiB are such pages. */
 #define SMALL_CHUNK ((size_t)512 << 10)
-#define LARGE_CHUNK ((size_t)2 << 20)
+#define LARGE_CHUNK CF_LARGE_PAGE
 #define MANY ((size_t)32 << 20)
 #define LOOKS 4         /* for an idle CPU, one before each of the first chunks */
 
@@ -77,63 +75,20 @@ help(void *arg)
     return NULL;
 }
 
-static uint32_t
-cpus(void)
+/* A thread that takes chunks too, or none: then the caller is alone. */
+static void
+ask_for_help(job *j)
 {
-    static cf_word known;       /* 0: not asked yet */
-    uint32_t count = cf_load_relaxed(&known);
-    if (count == 0) {
-        count = (uint32_t)cf_cpu_count();
-        cf_store_relaxed(&known, count);
+    cf_store_relaxed(&j->refs, 2);
+    if (cf_thread_start(help, j) != 0) {
+        cf_store_relaxed(&j->refs, 1);
     }
-    return count;
-}
-
-/* Do no more threads run than there are CPUs?  The system's threads, this one among them, as
-   proc(5) has it: "0.20 0.18 0.12 RUNNING/ALL ...".  Where it is not told: yes.  As many are
-   not too many: one of them may spin and give way, waiting for what is being copied. */
-static bool
-few_threads_run(void)
-{
-    char text[64];
-    int fd = open("/proc/loadavg", O_RDONLY | O_CLOEXEC);
-    ssize_t length = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (length <= 0) {
-        return true;
-    }
-    text[length] = 0;
-    char *at = strchr(text, '/');
-    while (at != NULL && at > text && at[-1] >= '0' && at[-1] <= '9') {
-        at--;
-    }
-    return at == NULL || strtoul(at, NULL, 10) <= cpus();
-}
-
-/* A helper that takes no signals: they are for threads that can do something about them. */
-static bool
-start_helper(job *j)
-{
-    sigset_t all, old;
-    pthread_attr_t attr;
-    pthread_t thread;
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 64 * 1024);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
-    int error = pthread_create(&thread, &attr, help, j);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    pthread_attr_destroy(&attr);
-    return error == 0;
 }
 
 void
 cf_copy_large(void *to, const void *from, size_t size)
 {
-    job *j = size < WORTH_HELP || cpus() < 2 ? NULL : malloc(sizeof *j);
+    job *j = size < WORTH_HELP ? NULL : malloc(sizeof *j);
     if (j == NULL) {
         memcpy(to, from, size);
         return;
@@ -144,12 +99,9 @@ cf_copy_large(void *to, const void *from, size_t size)
                .chunks = (uint32_t)((before + size + chunk - 1) / chunk), .refs = 1};
     int looks = LOOKS;
     do {
-        if (looks-- > 0 && few_threads_run()) {
+        if (looks-- > 0 && cf_cpu_may_be_free()) {
             looks = 0;
-            cf_store_relaxed(&j->refs, 2);
-            if (!start_helper(j)) {
-                cf_store_relaxed(&j->refs, 1);
-            }
+            ask_for_help(j);
         }
     } while (copy_chunk(j));
     uint32_t done;
