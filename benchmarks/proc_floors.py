@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from floors import SLEEP, SPIN, YIELD, c_pingpong, two_cpus
-from meter import Meter, Sample, Skip, verify
+from meter import STAMPS, Meter, Sample, Skip, verify
 from registry import proc_floor
 from rows.proc_big import size_of
 from rows.proc_frames import frame
@@ -145,24 +145,34 @@ def floor_cloudpickle(lib: SimpleNamespace, meter: Meter) -> Sample:
             quick=[{"size": "8M", "pages": "reused"}, {"size": "80M", "pages": "reused"},
                    {"size": "80M", "pages": "fresh"}], unit="ms/copy")
 def floor_memcpy(lib: SimpleNamespace, meter: Meter, *, size: str, pages: str) -> Sample:
-    """memcpy of so much into shared memory; median ms.
+    """memcpy of so much into shared memory, from sources taken in turn as transfers take
+    them (one alone might stay in the caches); median ms.
 
     "reused" pages were written to before; "fresh" ones, of a new memory file each time,
     were not: the kernel has to find and clear them.
     """
     length = size_of(size)
-    source = os.urandom(4096) * (length // 4096 + 1)
+    sources = _sources(length)
     target = _memory(length)
 
     def prepare(turn: int) -> Callable[[], Any]:
         nonlocal target
         if pages == "fresh":
             target = _memory(length)
-        return _copier(target, source, length)
+        return _copier(target, sources[turn % STAMPS], length)
 
-    sample = meter.move(lambda copy: copy(), lambda turn, got: None, prepare)
-    verify(target[:length] == source[:length], "wrong copy")
-    return sample
+    return meter.move(lambda copy: copy(), lambda turn, got: _check_copy(
+        target, sources[turn % STAMPS], length), prepare)
+
+
+def _sources(length: int) -> list[bytes]:
+    return [os.urandom(4096) * (length // 4096 + 1) for _ in range(STAMPS)]
+
+
+def _check_copy(copy: mmap.mmap | bytes, source: bytes, length: int) -> None:
+    middle = slice(length // 2, length // 2 + 9)
+    verify(copy[middle] == source[middle]
+           and copy[length - 9:length] == source[length - 9:length], "wrong copy")
 
 
 def _memory(length: int) -> mmap.mmap:
@@ -192,16 +202,16 @@ def floor_bytes(lib: SimpleNamespace, meter: Meter, *, size: str) -> Sample:
     one gets its pages or fresh ones.
     """
     length = size_of(size)
-    source = os.urandom(4096) * (length // 4096 + 1)
+    sources = _sources(length)
     target = _memory(length)
-    copy = _copier(target, source, length)
+    copies = [_copier(target, source, length) for source in sources]
 
     def there_and_out(turn: int) -> bytes:
-        copy()
+        copies[turn % STAMPS]()
         return target[:length]
 
-    return meter.move(there_and_out, lambda turn, got: verify(
-        got[-9:] == source[length - 9:length], "wrong copy"))
+    return meter.move(there_and_out, lambda turn, got: _check_copy(
+        got, sources[turn % STAMPS], length))
 
 
 @proc_floor(cases=[{"n": 50}], unit="ms/process")
