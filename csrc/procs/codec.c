@@ -168,7 +168,7 @@ cf_codec_copy(void *to, const void *from, uint64_t size)
 {
     PyThreadState *ts = size >= CF_LARGE_COPY ? cf_gil_release() : NULL;
     if (size >= CF_HUGE_COPY) {
-        cf_pages_large(to, size);
+        cf_pages_fresh(to, size);
     }
     cf_copy_large(to, from, size);
     if (ts != NULL) {

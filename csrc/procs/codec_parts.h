@@ -66,7 +66,7 @@ int cf_codec_fill(cf_codec *codec, const cf_place *place, bool warm, uint64_t at
    is that of the whole block).  The frame's first own bytes may lie in message->inlined.  0, or -1 with an exception. */
 int cf_codec_send(cf_codec *codec, const cf_frame *frame, cf_message *message);
 
-/* Copy into private memory, without the GIL if it is much. */
+/* Copy into private memory whose content is not needed, without the GIL if it is much. */
 void cf_codec_copy(void *to, const void *from, uint64_t size);
 
 /* A received frame, as long as it is open. */
