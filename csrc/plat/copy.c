@@ -8,7 +8,9 @@
    The helper is made for one copy: starting it takes some 50 us, less than a tenth of the
    smallest copy that it helps with, and there is nothing to stop, to fork or to leave behind.
    It is made when a CPU is idle.  A helper that had to share one would keep the caller
-   waiting for its last chunk until its turn comes again, some milliseconds. */
+   waiting for its last chunk until its turn comes again, some milliseconds.  It may not run on
+   the caller's: while the other side of a transfer spins on the other CPU both look busy, and
+   the system leaves a new thread where it was made, behind the caller until the copy is done. */
 #include "plat/copy.h"
 
 #include <stdlib.h>
@@ -80,7 +82,7 @@ static void
 ask_for_help(job *j)
 {
     cf_store_relaxed(&j->refs, 2);
-    if (cf_thread_start(help, j) != 0) {
+    if (cf_thread_start_elsewhere(help, j) != 0) {
         cf_store_relaxed(&j->refs, 1);
     }
 }

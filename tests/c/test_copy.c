@@ -35,7 +35,7 @@ cf_cpu_may_be_free(void)
 }
 
 int
-cf_thread_start(void *(*body)(void *), void *arg)
+cf_thread_start_elsewhere(void *(*body)(void *), void *arg)
 {
     if (helper == FAILS) {
         return EAGAIN;
