@@ -33,7 +33,8 @@ SOURCES = [
         "shared_buffer.c", "lease.c")),
     *sorted((CSRC / "ipc").glob("*.c")), *sorted((CSRC / "sync").glob("*.c")),
     CSRC / "py" / "state.c", CSRC / "py" / "block.c",
-    CSRC / "plat" / "spin.c", *sorted((CSRC / "plat").glob("*_linux.c")),
+    CSRC / "plat" / "copy.c", CSRC / "plat" / "spin.c",
+    *sorted((CSRC / "plat").glob("*_linux.c")),
 ]
 KIB, MIB = 1 << 10, 1 << 20
 SPILL = 0xffffffff
