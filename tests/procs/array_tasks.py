@@ -13,6 +13,13 @@ def noise(size, seed=0):
     return np.random.default_rng(seed).bytes(size)
 
 
+inherited = []      # bytes; forked workers have what is in it
+
+
+def inherited_bytes(number):
+    return inherited[number]
+
+
 class Grid(np.ndarray):
     """An array of a class of the user's."""
 
