@@ -67,12 +67,18 @@ bool fake_cpu_may_be_free(void);
 #undef fopen
 #undef sched_getaffinity
 
-static int
-count_on(int cpus, const fake_file *the_files)
+static void
+machine(int cpus, const fake_file *the_files)
 {
     machine_cpus = cpus;
     mask_size = CPU_SETSIZE;
     files = the_files;
+}
+
+static int
+count_on(int cpus, const fake_file *the_files)
+{
+    machine(cpus, the_files);
     return fake_cpu_count();
 }
 
@@ -126,14 +132,14 @@ no_quota_and_a_generous_one_limit_nothing(void)
 static void
 the_tightest_ancestor_counts(void)
 {
-    const fake_file machine[] = {
+    const fake_file group[] = {
         {"/proc/self/cgroup", "0::/user.slice/job.scope\n"},
         {V2 "/user.slice/job.scope/cpu.max", "600000 100000\n"},
         {V2 "/user.slice/cpu.max", "300000 100000\n"},
         {V2 "/cpu.max", "500000 100000\n"},
         {NULL, NULL}};
-    CHECK_EQUAL(count_on(8, machine), 3);
-    CHECK_EQUAL(count_on(2, machine), 2);
+    CHECK_EQUAL(count_on(8, group), 3);
+    CHECK_EQUAL(count_on(2, group), 2);
 }
 
 /* A container sees its own group as the root of the mount, but without a namespace of
@@ -214,9 +220,7 @@ version_one_without_a_quota(void)
 static bool
 may_be_free(int cpus, const fake_file *the_files)
 {
-    machine_cpus = cpus;
-    mask_size = CPU_SETSIZE;
-    files = the_files;
+    machine(cpus, the_files);
     return fake_cpu_may_be_free();
 }
 

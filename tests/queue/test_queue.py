@@ -1,5 +1,4 @@
 """What multiprocessing.Queue promises, in one process; both implementations."""
-import contextlib
 import gc
 import inspect
 import multiprocessing.queues
@@ -13,7 +12,7 @@ from multiprocessing import context
 import cfutures
 import pytest
 from queue_tasks import Point
-from testkit import GUARD
+from testkit import GUARD, run_child
 
 VALUES = [
     None, True, 0, -1, 2**40, 2**100, 1.5, "", "text", "\u00e4\u20ac\U0001f600", b"", b"bytes",
@@ -319,35 +318,28 @@ def test_what_is_no_queue_is_not_opened():
         queue._attach(read)
 
 
-def descriptors():
-    """Those of cfutures' memory.
-
-    Of others there may be more at any time: threads that earlier tests have left, and those of
-    the standard library's queues, open and close them.
-    """
-    found = []
-    for fd in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(FileNotFoundError):    # closed meanwhile
-            found.append(os.readlink(f"/proc/self/fd/{fd}"))
-    return sum("cfutures" in file for file in found)
-
-
-def mapped():
-    with open("/proc/self/maps") as maps:
-        return sum("cfutures" in line for line in maps)
-
-
 def test_nothing_is_left_of_queues_that_are_gone():
-    gc.collect()        # what other tests have left, or it might go in between
-    before = descriptors(), mapped()
-    for _ in range(20):
-        queue = cfutures.Queue()
+    """In a process of its own: in this one other threads may open and close descriptors."""
+    run_child("""
+import gc, os
+
+def there():
+    with open("/proc/self/maps") as maps:
+        mapped = sum("cfutures" in line for line in maps)
+    return len(os.listdir("/proc/self/fd")), mapped
+
+def use(count):
+    for _ in range(count):
+        queue = cf.Queue()
         queue.put(b"x" * 100_000)
         queue.put(1)
         assert len(queue.get()) == 100_000
-    del queue
-    gc.collect()
-    assert descriptors() <= before[0] and mapped() <= before[1]
+
+before = there()
+use(20)
+gc.collect()
+assert there() == before, (there(), before)
+""")
 
 
 def test_hundreds_of_queues_at_a_time():
